@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * This thread's last error. The place that detects a failure writes its text: what failed, where, what to do; those above
+ * pass the status on, or put words before the text by error_prefix.
+ */
+#ifndef TENDRIL_BASE_ERROR_H
+#define TENDRIL_BASE_ERROR_H
+
+#include <stdarg.h>
+#include <tendril/status.h>
+
+/* Room for a text, with its NUL; longer ones are cut. */
+#define ERROR_TEXT_SIZE 1024
+
+/* Keeps the text and returns `status`: `return error_set(TDR_EINVAL, "...", ...);`. The arguments may point into the old text. */
+tdr_status error_set(tdr_status status, const char *format, ...) __attribute__((format(printf, 2, 3), cold));
+tdr_status error_setv(tdr_status status, const char *format, va_list arguments) __attribute__((cold));
+
+/* Puts words before the text there is, and returns `status`. */
+tdr_status error_prefix(tdr_status status, const char *format, ...) __attribute__((format(printf, 2, 3), cold));
+
+/* TDR_EIO with "`what`: strerror(errno)"; TDR_ENOMEM for ENOMEM. */
+tdr_status error_errno(const char *format, ...) __attribute__((format(printf, 1, 2), cold));
+
+/* TDR_ENOMEM with its general text. */
+tdr_status error_nomem(void) __attribute__((cold));
+
+#endif

@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The functions of one agent, by name. Look-ups take no lock that registrations hold for long. A function that is found is
+ * counted: it, and its context, live until the last call of it ends.
+ */
+#ifndef TENDRIL_FUNCTION_REGISTRY_H
+#define TENDRIL_FUNCTION_REGISTRY_H
+
+#include "function/schema.h"
+
+#include <stdatomic.h>
+#include <tendril/function.h>
+
+struct function {
+	_Atomic uint32_t references;
+	struct schema *schema;
+	tdr_function run;
+	void *context;
+	void (*destructor)(void *context); /* may be NULL */
+	unsigned flags;                    /* TDR_FUNCTION_... */
+};
+
+struct registry;
+
+struct registry *registry_new(void);
+struct registry *registry_free(struct registry *registry);
+
+/* Errors: TDR_EINVAL, TDR_EEXISTS, TDR_ENOMEM; the destructor is not run then. */
+tdr_status registry_add(struct registry *registry, const char *schema, tdr_function run, void *context,
+                        void (*destructor)(void *context), unsigned flags);
+tdr_status registry_remove(struct registry *registry, const char *name);
+
+/*
+ * Finds by full name ("aten::add.Tensor", `size` bytes, no NUL needed), or by a name without overload where one function
+ * alone has it. A name that several overloads share gives ret_functions all of them in the order they were registered:
+ * the caller binds with the first that takes the arguments. Returns counted references in ret_functions [room], and their
+ * number; 0 where there is none (then registry_suggest helps).
+ */
+size_t registry_find(struct registry *registry, const char *name, size_t size, struct function *ret_functions[],
+                     size_t room);
+
+/* Writes the name most like `name`, for "did you mean"; false where none is alike. */
+bool registry_suggest(struct registry *registry, const char *name, size_t size, char *buffer, size_t room);
+
+struct function *function_ref(struct function *function);
+struct function *function_unref(struct function *function);
+
+#endif

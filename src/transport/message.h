@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Messages: what crosses a lane. A fixed little-endian head, a body (MessagePack), then the bytes of storages. docs/protocol.md
+ * states the wire exactly.
+ */
+#ifndef TENDRIL_TRANSPORT_MESSAGE_H
+#define TENDRIL_TRANSPORT_MESSAGE_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <tendril/tensor.h>
+
+/* X(name, number, text). The numbers are frozen. */
+#define MESSAGE_TYPE_LIST(X)                                                                                           \
+	X(MESSAGE_HELLO, 1, "hello")           /* first on a lane, from who opened it */                               \
+	X(MESSAGE_WELCOME, 2, "welcome")       /* its answer */                                                        \
+	X(MESSAGE_REFUSE, 3, "refuse")         /* its answer, or the end of a lane, with a reason */                   \
+	X(MESSAGE_LEAVE, 4, "leave")           /* the sender shuts down and will not come back */                      \
+	X(MESSAGE_HEARTBEAT, 5, "heartbeat")   /* asks for a heartbeat answer */                                       \
+	X(MESSAGE_HEARTBEAT_ACK, 6, "heartbeat_ack")                                                                   \
+	X(MESSAGE_CREDIT, 7, "credit")         /* carries the head's credit field alone */                             \
+	X(MESSAGE_CHUNK, 8, "chunk")           /* a piece of a large storage of a message sent before; lanes only */   \
+	X(MESSAGE_CALL, 9, "call")                                                                                     \
+	X(MESSAGE_REPLY, 10, "reply")                                                                                  \
+	X(MESSAGE_ERROR, 11, "error")                                                                                  \
+	X(MESSAGE_CANCEL, 12, "cancel")                                                                                \
+	X(MESSAGE_GATHER, 13, "gather")        /* up the tree of a collective */                                       \
+	X(MESSAGE_SCATTER, 14, "scatter")      /* down the tree */
+
+enum message_type {
+#define MESSAGE_TYPE_ENUM(name, number, text) name = (number),
+	MESSAGE_TYPE_LIST(MESSAGE_TYPE_ENUM)
+#undef MESSAGE_TYPE_ENUM
+};
+
+/* The type's name, such as "call"; NULL for a number that is none. */
+const char *message_type_name(unsigned type);
+
+/* A message, in either direction. All pointers are borrowed for the time of the call that it is handed to. */
+struct message {
+	uint8_t type;
+	uint8_t flags; /* by type */
+	uint64_t call_id;
+	uint32_t time_left_ms; /* of a call; 0: no deadline */
+	uint64_t credit;       /* received ones: bytes of our requests that the peer has taken up so far */
+	const uint8_t *body;
+	size_t body_size;
+	size_t nstorages;
+	tdr_storage *const *storages;
+};
+
+/* Bytes that a message counts for in credits and limits. */
+size_t message_cost(const struct message *message);
+
+/* ---- the head on the wire ---- */
+
+#define MESSAGE_HEAD_SIZE 64
+#define MESSAGE_MAGIC 0x4c524454u /* "TDRL" */
+#define MESSAGE_VERSION 1
+
+struct message_head {
+	uint8_t version;
+	uint8_t type;
+	uint8_t flags;
+	uint64_t call_id;
+	uint64_t incarnation; /* the sender's */
+	uint64_t sequence;    /* counts the sender's messages on this lane from 1 (chunks do not count) */
+	uint64_t acknowledged; /* the last sequence received */
+	uint64_t credit;
+	uint32_t time_left_ms;
+	uint32_t body_size;
+	uint32_t nstorages;
+};
+
+void message_head_write(const struct message_head *head, uint8_t wire[MESSAGE_HEAD_SIZE]);
+
+/* Errors: TDR_EPROTO (magic), TDR_EVERSION, TDR_EPROTO (unknown type, by its number). */
+tdr_status message_head_read(const uint8_t wire[MESSAGE_HEAD_SIZE], struct message_head *ret_head);
+
+#endif
