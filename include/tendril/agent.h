@@ -123,8 +123,8 @@ TDR_API tdr_future *tdr_rpc_async_with(tdr_agent *agent, const char *worker, con
                                        tdr_value *kwargs, const tdr_rpc_options *options);
 
 /* The same, and waits for the result (`ret_value` may be NULL). */
-TDR_API TDR_MUST_USE tdr_status tdr_rpc_sync(tdr_agent *agent, const char *worker, const char *function, tdr_value *args,
-                                             tdr_value *kwargs, tdr_value **ret_value);
+TDR_API TDR_MUST_USE tdr_status tdr_rpc_sync(tdr_agent *agent, const char *worker, const char *function,
+                                             tdr_value *args, tdr_value *kwargs, tdr_value **ret_value);
 TDR_API TDR_MUST_USE tdr_status tdr_rpc_sync_with(tdr_agent *agent, const char *worker, const char *function,
                                                   tdr_value *args, tdr_value *kwargs, const tdr_rpc_options *options,
                                                   tdr_value **ret_value);
@@ -140,11 +140,12 @@ TDR_API int64_t tdr_agent_rpc_timeout(const tdr_agent *agent);
  * that set; each gets a dict, name -> value. `value` is given away. Errors: TDR_ETIMEDOUT (names who did not come),
  * TDR_EWORKERGONE, TDR_EINVAL (not itself among the names, a name twice), TDR_ENOWORKER.
  */
-TDR_API TDR_MUST_USE tdr_status tdr_all_gather(tdr_agent *agent, tdr_value *value, size_t count, const char *const names[],
-                                               int64_t timeout_ms, tdr_value **ret_values);
+TDR_API TDR_MUST_USE tdr_status tdr_all_gather(tdr_agent *agent, tdr_value *value, size_t count,
+                                               const char *const names[], int64_t timeout_ms, tdr_value **ret_values);
 
 /* Returns when every named member has called it. Errors: as tdr_all_gather. */
-TDR_API TDR_MUST_USE tdr_status tdr_barrier(tdr_agent *agent, size_t count, const char *const names[], int64_t timeout_ms);
+TDR_API TDR_MUST_USE tdr_status tdr_barrier(tdr_agent *agent, size_t count, const char *const names[],
+                                            int64_t timeout_ms);
 
 /* ---- insight ---- */
 

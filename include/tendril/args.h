@@ -31,6 +31,7 @@ TDR_END_DECLS
 
 template <typename... T> inline tdr_value *tdr_args_of(T... arguments);
 
+/* clang-format off */
 inline tdr_value *tdr_of(bool truth) { return tdr_bool(truth); }
 inline tdr_value *tdr_of(int number) { return tdr_value_of_int(number); }
 inline tdr_value *tdr_of(long number) { return tdr_value_of_int(number); }
@@ -42,6 +43,7 @@ inline tdr_value *tdr_of(double number) { return tdr_value_of_float(number); }
 inline tdr_value *tdr_of(const char *text) { return tdr_value_of_string(text); }
 inline tdr_value *tdr_of(tdr_tensor *tensor) { return tdr_value_of_tensor(tensor); }
 inline tdr_value *tdr_of(tdr_value *value) { return tdr_value_of_value(value); }
+/* clang-format on */
 
 template <typename... T> inline tdr_value *tdr_args_of(T... arguments)
 {
@@ -103,8 +105,10 @@ template <typename... T> inline tdr_value *tdr_kwargs_of(T... arguments)
 #define TDR_COUNT_(_1, _2, _3, _4, _5, _6, _7, _8, _9, _10, _11, _12, _13, _14, _15, _16, n, ...) n
 #define TDR_PASTE(a, b) TDR_PASTE_(a, b)
 #define TDR_PASTE_(a, b) a##b
+/* clang-format off */
 #define TDR_ITEMS(...)                                                                                                 \
 	TDR_COUNT(__VA_ARGS__), (tdr_value *const[]){TDR_PASTE(TDR_EACH_, TDR_COUNT(__VA_ARGS__))(__VA_ARGS__)}
+/* clang-format on */
 
 #define TDR_ARGS(...) tdr_tuple(TDR_ITEMS(__VA_ARGS__))
 #define TDR_KWARGS(...) tdr_kwargs(TDR_ITEMS(__VA_ARGS__))

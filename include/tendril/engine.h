@@ -19,7 +19,7 @@ typedef struct tdr_engine tdr_engine;
 
 typedef struct tdr_engine_options {
 	size_t size;
-	uint32_t threads;     /* functions that may run at once (16); one more thread is kept free of them. 0: no threads */
+	uint32_t threads; /* functions that may run at once (16); one more thread is kept free of them. 0: no threads */
 	uint32_t max_threads; /* with those that block in a wait and were replaced (1024) */
 	int64_t spin_us;      /* microseconds that a wait spins before it sleeps (50); 0: never */
 	/*

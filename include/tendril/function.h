@@ -27,7 +27,7 @@ typedef struct tdr_call tdr_call;
 typedef tdr_status (*tdr_function)(tdr_call *call, void *context);
 
 enum {
-	TDR_FUNCTION_INLINE = 1 << 0,     /* never blocks: runs in the thread that received the call, without a hand-off */
+	TDR_FUNCTION_INLINE = 1 << 0, /* never blocks: runs in the thread that received the call, without a hand-off */
 	TDR_FUNCTION_IDEMPOTENT = 1 << 1, /* running it twice is as good as once */
 };
 

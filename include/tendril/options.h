@@ -20,7 +20,7 @@
 	X(INT, rpc_timeout_ms, 60000, "ms", "deadline of a call that names none; 0: none")                             \
 	X(INT, join_timeout_ms, 300000, "ms", "how long tdr_join waits for the other members; 0: no limit")            \
 	X(INT, shutdown_timeout_ms, 300000, "ms", "how long tdr_shutdown waits for the other members; 0: no limit")    \
-	X(TEXT, listen, NULL, "address", "where to listen, address or address:port; NULL: the advertised address")      \
+	X(TEXT, listen, NULL, "address", "where to listen, address or address:port; NULL: the advertised address")     \
 	X(TEXT, advertise, NULL, "address",                                                                            \
 	  "what others connect to, address or address:port; NULL: the address of the route towards the store")         \
 	X(TEXT, interface, NULL, "name", "the network interface whose address to advertise; NULL: by route")           \

@@ -16,7 +16,7 @@
 	X(TDR_EINVAL, 1, "invalid argument")                                                                           \
 	X(TDR_ENOMEM, 2, "out of memory")                                                                              \
 	X(TDR_ETIMEDOUT, 3, "timed out")                                                                               \
-	X(TDR_ECANCELED, 4, "cancelled")                                                                                \
+	X(TDR_ECANCELED, 4, "cancelled")                                                                               \
 	X(TDR_EAGAIN, 5, "would have to wait")                                                                         \
 	X(TDR_ESTATE, 6, "not possible in this state")                                                                 \
 	X(TDR_EEXISTS, 7, "already exists")                                                                            \

@@ -79,7 +79,8 @@ TDR_API TDR_MUST_USE tdr_status tdr_store_file(const char *path, int world_size,
  * A client of the server at `host` and `port`, also of PyTorch's TCPStore. Tries to connect for `timeout_ms`, which
  * becomes the store's timeout. Speaks version 2 of its wire, or version 1 where the server does.
  */
-TDR_API TDR_MUST_USE tdr_status tdr_store_tcp(const char *host, uint16_t port, int64_t timeout_ms, tdr_store **ret_store);
+TDR_API TDR_MUST_USE tdr_status tdr_store_tcp(const char *host, uint16_t port, int64_t timeout_ms,
+                                              tdr_store **ret_store);
 
 /* `store` with every key below "`prefix`/". Takes a reference to `store`. */
 TDR_API TDR_MUST_USE tdr_status tdr_store_prefix(const char *prefix, tdr_store *store, tdr_store **ret_store);
@@ -97,12 +98,14 @@ TDR_API int64_t tdr_store_timeout(const tdr_store *store);
 TDR_API const char *tdr_store_kind(const tdr_store *store);
 
 TDR_API TDR_MUST_USE tdr_status tdr_store_set(tdr_store *store, const char *key, const void *value, size_t size);
-TDR_API TDR_MUST_USE tdr_status tdr_store_get(tdr_store *store, const char *key, int64_t timeout_ms, tdr_blob *ret_value);
+TDR_API TDR_MUST_USE tdr_status tdr_store_get(tdr_store *store, const char *key, int64_t timeout_ms,
+                                              tdr_blob *ret_value);
 TDR_API TDR_MUST_USE tdr_status tdr_store_add(tdr_store *store, const char *key, int64_t amount, int64_t *ret_sum);
 TDR_API TDR_MUST_USE tdr_status tdr_store_compare_set(tdr_store *store, const char *key, const void *expected,
                                                       size_t expected_size, const void *desired, size_t desired_size,
                                                       tdr_blob *ret_value);
-TDR_API TDR_MUST_USE tdr_status tdr_store_check(tdr_store *store, size_t count, const char *const keys[], bool *ret_all);
+TDR_API TDR_MUST_USE tdr_status tdr_store_check(tdr_store *store, size_t count, const char *const keys[],
+                                                bool *ret_all);
 TDR_API TDR_MUST_USE tdr_status tdr_store_wait(tdr_store *store, size_t count, const char *const keys[],
                                                int64_t timeout_ms);
 TDR_API TDR_MUST_USE tdr_status tdr_store_delete_key(tdr_store *store, const char *key, bool *ret_existed);

@@ -62,8 +62,7 @@ typedef void (*tdr_deleter)(void *context, void *data);
  * A shape as two arguments, count and sizes: tdr_tensor_zeros(TDR_F32, TDR_SHAPE(64, 10), &weights). Zero dimensions are
  * written `0, NULL`. (C only; in C++ pass a count and an array.)
  */
-#define TDR_SHAPE(...)                                                                                                 \
-	(sizeof((const int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), ((const int64_t[]){__VA_ARGS__})
+#define TDR_SHAPE(...) (sizeof((const int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), ((const int64_t[]){__VA_ARGS__})
 
 TDR_BEGIN_DECLS
 
@@ -82,8 +81,8 @@ TDR_API TDR_MUST_USE tdr_status tdr_storage_new(size_t nbytes, tdr_storage **ret
  * A storage over memory of the caller's. `deleter` (may be NULL: the caller keeps the memory alive) runs with `context`
  * when the last reference is dropped; when this function fails, it is not run. Errors: TDR_EINVAL, TDR_ENOMEM.
  */
-TDR_API TDR_MUST_USE tdr_status tdr_storage_from_memory(void *data, size_t nbytes, tdr_device device, tdr_deleter deleter,
-                                                        void *context, tdr_storage **ret_storage);
+TDR_API TDR_MUST_USE tdr_status tdr_storage_from_memory(void *data, size_t nbytes, tdr_device device,
+                                                        tdr_deleter deleter, void *context, tdr_storage **ret_storage);
 
 TDR_API tdr_storage *tdr_storage_ref(tdr_storage *storage);
 TDR_API tdr_storage *tdr_storage_unref(tdr_storage *storage);
@@ -121,8 +120,9 @@ TDR_API TDR_MUST_USE tdr_status tdr_tensor_from_memory(void *data, tdr_dtype dty
  * `offset` elements after the storage's first byte. `strides` NULL: contiguous. Strides may be 0, not negative. Errors:
  * TDR_EINVAL (also when an element would lie outside the storage), TDR_ENOMEM.
  */
-TDR_API TDR_MUST_USE tdr_status tdr_tensor_view(tdr_storage *storage, tdr_dtype dtype, size_t ndim, const int64_t *sizes,
-                                                const int64_t *strides, int64_t offset, tdr_tensor **ret_tensor);
+TDR_API TDR_MUST_USE tdr_status tdr_tensor_view(tdr_storage *storage, tdr_dtype dtype, size_t ndim,
+                                                const int64_t *sizes, const int64_t *strides, int64_t offset,
+                                                tdr_tensor **ret_tensor);
 
 /* The tensor itself (a new reference) where it is contiguous already, else a contiguous copy. Errors: TDR_ENOMEM. */
 TDR_API TDR_MUST_USE tdr_status tdr_tensor_contiguous(tdr_tensor *tensor, tdr_tensor **ret_tensor);

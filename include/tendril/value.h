@@ -115,8 +115,8 @@ TDR_API TDR_MUST_USE tdr_status tdr_value_get_device(const tdr_value *value, tdr
 TDR_API TDR_MUST_USE tdr_status tdr_value_get_string(const tdr_value *value, const char **ret_text, size_t *ret_size);
 TDR_API TDR_MUST_USE tdr_status tdr_value_get_bytes(const tdr_value *value, const void **ret_data, size_t *ret_size);
 TDR_API TDR_MUST_USE tdr_status tdr_value_get_tensor(const tdr_value *value, tdr_tensor **ret_tensor);
-TDR_API TDR_MUST_USE tdr_status tdr_value_get_object(const tdr_value *value, const char **ret_format, const void **ret_data,
-                                                     size_t *ret_size, size_t *ret_ntensors,
+TDR_API TDR_MUST_USE tdr_status tdr_value_get_object(const tdr_value *value, const char **ret_format,
+                                                     const void **ret_data, size_t *ret_size, size_t *ret_ntensors,
                                                      tdr_tensor *const **ret_tensors);
 
 /* Any int as little-endian two's complement, as few bytes as hold it (at least 1). Borrowed from the value. */

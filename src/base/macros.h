@@ -6,7 +6,7 @@
 #include <stddef.h>
 
 /* The struct that holds `member` at `pointer`. */
-#define container_of(pointer, type, member) ((type *)(void *)((char *)(pointer) - offsetof(type, member)))
+#define container_of(pointer, type, member) ((type *)(void *)((char *)(pointer)-offsetof(type, member)))
 
 /* Gives a pointer on: yields it and leaves NULL behind. */
 #define TAKE_PTR(pointer)                                                                                              \
