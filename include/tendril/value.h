@@ -2,11 +2,14 @@
 /*
  * Values: what a call carries.
  *
- * A value is a counted, immutable tree. Constructors never fail with NULL: where memory runs out they return an immortal
- * value of kind TDR_INVALID, containers that are given one become one, and a call that is given one fails with TDR_ENOMEM;
- * so building arguments needs no checks. Values handed to a constructor are given away; tensors are borrowed.
+ * A value is a counted, immutable tree. Constructors never fail with NULL: where memory runs out, or what they are given
+ * cannot be a value (a string that is not UTF-8, NULL for a value), they return an immortal value of kind TDR_INVALID that
+ * knows why; containers that are given one become one; and a call that is given one fails for that reason
+ * (tdr_value_status). So building arguments needs no checks. Values handed to a constructor are given away; tensors are
+ * borrowed.
  *
- * Lists, tuples, dicts and sets may be added to while their maker holds the only reference.
+ * Lists, dicts and sets may be added to while their maker holds the only reference, and until they are put into another
+ * container; so there are no cycles.
  */
 #ifndef TENDRIL_VALUE_H
 #define TENDRIL_VALUE_H
@@ -42,6 +45,9 @@ typedef enum tdr_kind {
 
 typedef struct tdr_value tdr_value;
 
+/* Containers may be nested this deep, one alone counting as 1. A message carries 64 unless an agent is told otherwise. */
+#define TDR_MAX_DEPTH 200
+
 TDR_BEGIN_DECLS
 
 /* The kind's name as schemas and messages write it, such as "int". The string is static. */
@@ -58,12 +64,15 @@ TDR_API tdr_value *tdr_complex(double real, double imaginary);
 /* An integer of any size, as `size` little-endian bytes in two's complement. One that fits 64 bits equals tdr_int's. */
 TDR_API tdr_value *tdr_bigint(const void *bytes, size_t size);
 
-/* A string; `tdr_string_n` takes `size` bytes of UTF-8, NUL bytes and encoded surrogates among them. */
+/*
+ * A string; `tdr_string_n` takes `size` bytes of UTF-8, in which NUL bytes and surrogates (encoded in three bytes, as
+ * Python's "surrogatepass" does) may be.
+ */
 TDR_API tdr_value *tdr_string(const char *text);
 TDR_API tdr_value *tdr_string_n(const char *text, size_t size);
 TDR_API tdr_value *tdr_bytes(const void *data, size_t size);
 
-/* A list or tuple of the `count` values in `items`; each is given away. */
+/* A list or tuple of the `count` values in `items` (NULL where there are none); each is given away. */
 TDR_API tdr_value *tdr_list(size_t count, tdr_value *const items[]);
 TDR_API tdr_value *tdr_tuple(size_t count, tdr_value *const items[]);
 
@@ -74,7 +83,9 @@ TDR_API tdr_value *tdr_set_new(void);
 /*
  * Adds to a container that its caller alone holds. A key that a dict has already gets the new value. `item`, `key` and
  * `value` are given away. Errors: TDR_ETYPE (no such container, or a key of a kind that cannot be one: list, dict, set,
- * tensor), TDR_ESTATE (somebody else holds the container too), TDR_ENOMEM.
+ * tensor, a tuple of such), TDR_ESTATE (somebody else holds the container, or it lies in another), TDR_ELIMIT (nested
+ * too deep), TDR_EINVAL (NULL), TDR_ENOMEM. All but those about the container itself turn it into a TDR_INVALID value, so
+ * that nobody sends it without what was to be in it.
  */
 TDR_API tdr_status tdr_list_append(tdr_value *list, tdr_value *item);
 TDR_API tdr_status tdr_dict_put(tdr_value *dict, tdr_value *key, tdr_value *value);
@@ -87,8 +98,8 @@ TDR_API tdr_value *tdr_tensor_value(tdr_tensor *tensor);
 TDR_API tdr_value *tdr_device_value(tdr_device device);
 
 /*
- * A pickled object that only the worker it is meant for understands: `format` names the pickler (such as "pickle5"),
- * `data` holds its bytes, `tensors` [ntensors] (borrowed) travel beside them.
+ * A pickled object that only the worker it is meant for understands: `format` names the pickler (such as "pickle5",
+ * at most 63 bytes), `data` holds its bytes, `tensors` [ntensors] (borrowed) travel beside them.
  */
 TDR_API tdr_value *tdr_object(const char *format, const void *data, size_t size, size_t ntensors,
                               tdr_tensor *const tensors[]);
@@ -100,6 +111,9 @@ TDR_API tdr_value *tdr_value_unref(tdr_value *value);
 
 TDR_API tdr_kind tdr_value_kind(const tdr_value *value);
 TDR_API bool tdr_value_is_none(const tdr_value *value);
+
+/* TDR_OK; for a value of kind TDR_INVALID, why it is none: TDR_ENOMEM, TDR_EINVAL, TDR_ETYPE or TDR_ELIMIT. */
+TDR_API TDR_MUST_USE tdr_status tdr_value_status(const tdr_value *value);
 
 /*
  * Reading by kind. Errors of all: TDR_ETYPE, naming what was wanted and what came. An int reads as float, and as complex;
@@ -125,7 +139,10 @@ TDR_API TDR_MUST_USE tdr_status tdr_value_get_bigint(const tdr_value *value, con
 /* Items of a list, tuple, dict (its pairs) or set; 0 for every other kind. */
 TDR_API size_t tdr_value_count(const tdr_value *value);
 
-/* Item `index` of a list, tuple or set; key or value of pair `index` of a dict. NULL past the end. Borrowed. */
+/*
+ * Item `index` of a list, tuple or set; key or value of pair `index` of a dict. NULL past the end and for other kinds.
+ * Borrowed.
+ */
 TDR_API tdr_value *tdr_value_item(const tdr_value *value, size_t index);
 TDR_API tdr_value *tdr_dict_key(const tdr_value *dict, size_t index);
 TDR_API tdr_value *tdr_dict_value(const tdr_value *dict, size_t index);

@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The codec: values to bytes and back. MessagePack, with extension types that docs/protocol.md lists; tensors' bytes are not
- * in it: an encoder collects the storages that its tensors view, and a decoder is given them again.
+ * The codec: values to bytes and back. MessagePack, with extension types that docs/protocol-values.md lists; tensors' bytes
+ * are not in it: an encoder collects the storages that its tensors view, and a decoder is given them again.
+ *
+ * The encoder writes each number, string and container in its shortest form; the decoder reads any form that MessagePack
+ * allows.
  *
  * The decoder trusts nothing: depth, counts and lengths are checked against the limits and against the bytes that are
  * there before memory is taken; everything malformed is TDR_EPROTO (or TDR_ELIMIT), never an assertion.
@@ -10,14 +13,15 @@
 #define TENDRIL_VALUE_CODEC_H
 
 #include "base/buffer.h"
+#include "base/pointers.h"
 
 #include <tendril/value.h>
 
 struct codec_limits {
-	size_t max_depth;       /* of nested containers */
-	size_t max_body_bytes;  /* of one encoded body */
+	size_t max_depth;       /* of nested containers; past TDR_MAX_DEPTH it has no effect */
+	size_t max_body_bytes;  /* of one encoded body; at most UINT32_MAX */
 	size_t max_storages;    /* in one message */
-	size_t max_value_bytes; /* memory that the values decoded from one body may take, as a multiple of its size plus this */
+	size_t max_value_bytes; /* memory that values decoded from one body may take, beside 64 times the body's size */
 };
 
 /* 64 deep, 64 MiB, 65,536 storages, 1 MiB. */
@@ -25,16 +29,22 @@ extern const struct codec_limits codec_default_limits;
 
 /* ---- encoding ---- */
 
+/*
+ * Values given to an encoder are borrowed until it is reset or finished: it names them when it meets one of their containers
+ * again.
+ */
 struct encoder {
 	struct buffer body;
 	const struct codec_limits *limits;
 	tdr_storage **storages; /* counted references, in the order of their numbers in the body */
 	size_t nstorages;
 	/* the encoder's own: */
-	size_t storages_room;
 	size_t depth;
-	void *seen;    /* containers that were met, to refuse shared ones by name */
-	void *compact; /* storages that were compacted, by their original */
+	struct pointers collected; /* what `storages` shows */
+	struct pointers seen;      /* shared containers that were met */
+	struct buffer roots;       /* of struct encoder_root: the containers that were given */
+	struct buffer clones;      /* of struct clone: views that were compacted */
+	struct hash_index clone_index;
 };
 
 void encoder_init(struct encoder *encoder, const struct codec_limits *limits);
@@ -45,13 +55,14 @@ void encoder_reset(struct encoder *encoder);
 
 /*
  * Adds a value. Tensors' storages are collected, each once per message; a storage of which little is viewed is compacted
- * first: a view whose bytes times 2 are at most its storage's, where that has more than 8 KiB, is cloned. Errors:
- * TDR_ESHARED (a container met twice: names its place, as in "args[1]['x'] is the same list as args[0]"; `encode_value`
- * calls the root "value"), TDR_ELIMIT, TDR_ENOMEM, TDR_EUNSUPPORTED (a tensor that is not on the CPU).
+ * first: a view whose bytes times 2 are at most its storage's, where that has more than 8 KiB, is cloned, once a message.
+ * Errors: TDR_ESHARED (a container met twice: names its places, as in "args[1]['x'] is the same list as args[0]";
+ * `encode_value` calls the root "value"), TDR_ELIMIT, TDR_ENOMEM, TDR_EUNSUPPORTED (a tensor that is not on the CPU, an RRef), or
+ * what tdr_value_status says of a TDR_INVALID value. After an error the encoder is good for encoder_reset and encoder_fini.
  */
 tdr_status encode_value(struct encoder *encoder, const tdr_value *value);
 
-/* The same, calling the root `root` in errors, such as "args". */
+/* The same, calling the root `root` (not copied) in errors, such as "args". */
 tdr_status encode_value_as(struct encoder *encoder, const tdr_value *value, const char *root);
 
 /* Single parts, for message bodies. They cannot fail but for memory, which encoder->body.failed remembers. */
@@ -66,7 +77,7 @@ void encode_array(struct encoder *encoder, size_t count); /* `count` parts follo
 /* ---- decoding ---- */
 
 struct decoder {
-	const uint8_t *at, *end;
+	const uint8_t *start, *at, *end;
 	const struct codec_limits *limits;
 	tdr_storage *const *storages; /* borrowed, [nstorages] */
 	size_t nstorages;
@@ -78,10 +89,16 @@ struct decoder {
 void decoder_init(struct decoder *decoder, const struct codec_limits *limits, const void *body, size_t size,
                   tdr_storage *const storages[], size_t nstorages);
 
-/* Reads one value. Strings, bytes and containers are copied out of the body; tensors refer to the storages. */
+/*
+ * Reads one value. Strings, bytes and containers are copied out of the body; tensors refer to the storages. Errors: TDR_EPROTO,
+ * TDR_ELIMIT, TDR_EUNSUPPORTED (an RRef), TDR_ENOMEM; then the rest of the body makes no sense.
+ */
 tdr_status decode_value(struct decoder *decoder, tdr_value **ret_value);
 
-/* Single parts. Strings and bytes are borrowed from the body, and end in no NUL. */
+/*
+ * Single parts. Strings and bytes are borrowed from the body, and end in no NUL; strings are UTF-8. Of an array's items at least
+ * one byte each is there. Errors: TDR_EPROTO, where nothing has been read.
+ */
 bool decode_is_nil(struct decoder *decoder); /* whether a nil comes next; it is read if so */
 tdr_status decode_bool(struct decoder *decoder, bool *ret_truth);
 tdr_status decode_int(struct decoder *decoder, int64_t *ret_number);
