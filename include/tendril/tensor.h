@@ -78,8 +78,9 @@ TDR_API const char *tdr_dtype_name(tdr_dtype dtype);
 TDR_API TDR_MUST_USE tdr_status tdr_storage_new(size_t nbytes, tdr_storage **ret_storage);
 
 /*
- * A storage over memory of the caller's. `deleter` (may be NULL: the caller keeps the memory alive) runs with `context`
- * when the last reference is dropped; when this function fails, it is not run. Errors: TDR_EINVAL, TDR_ENOMEM.
+ * A storage over memory of the caller's. `deleter` (may be NULL: the caller keeps the memory alive) runs with `context` and
+ * `data` when the last reference is dropped; when this function fails, it is not run. Errors: TDR_EINVAL (NULL for more
+ * than 0 bytes, more bytes than PTRDIFF_MAX, an unknown device, CUDA without an index), TDR_ENOMEM.
  */
 TDR_API TDR_MUST_USE tdr_status tdr_storage_from_memory(void *data, size_t nbytes, tdr_device device,
                                                         tdr_deleter deleter, void *context, tdr_storage **ret_storage);
@@ -90,6 +91,8 @@ TDR_API tdr_storage *tdr_storage_unref(tdr_storage *storage);
 /* The first byte; NULL only where the storage has 0 bytes. */
 TDR_API void *tdr_storage_data(const tdr_storage *storage);
 TDR_API size_t tdr_storage_nbytes(const tdr_storage *storage);
+
+/* Where the bytes are. The CPU is always TDR_DEVICE_CPU, with whatever index the storage was made. */
 TDR_API tdr_device tdr_storage_device(const tdr_storage *storage);
 
 /* ---- making tensors ---- */
@@ -110,24 +113,30 @@ TDR_API TDR_MUST_USE tdr_status tdr_tensor_copy_of(const void *data, tdr_dtype d
                                                    tdr_tensor **ret_tensor);
 
 /*
- * A contiguous CPU tensor over memory of the caller's, without a copy; `deleter` as for tdr_storage_from_memory.
+ * A contiguous CPU tensor over memory of the caller's, without a copy; `deleter` as for tdr_storage_from_memory. Errors: as
+ * for tdr_tensor_empty, and TDR_EINVAL for NULL with elements.
  */
 TDR_API TDR_MUST_USE tdr_status tdr_tensor_from_memory(void *data, tdr_dtype dtype, size_t ndim, const int64_t *sizes,
                                                        tdr_deleter deleter, void *context, tdr_tensor **ret_tensor);
 
 /*
  * A view of `storage`: element i of the first dimension lies strides[0] elements after element i - 1, the first element
- * `offset` elements after the storage's first byte. `strides` NULL: contiguous. Strides may be 0, not negative. Errors:
- * TDR_EINVAL (also when an element would lie outside the storage), TDR_ENOMEM.
+ * `offset` elements after the storage's first byte. `strides` NULL: contiguous. Strides may be 0, not negative. Without
+ * elements, the offset alone must lie within the storage, its end included. Errors: TDR_EINVAL (also when an element would
+ * lie outside the storage), TDR_ELIMIT (so many elements, were they apart, would have more bytes than 63 bits count),
+ * TDR_ENOMEM.
  */
 TDR_API TDR_MUST_USE tdr_status tdr_tensor_view(tdr_storage *storage, tdr_dtype dtype, size_t ndim,
                                                 const int64_t *sizes, const int64_t *strides, int64_t offset,
                                                 tdr_tensor **ret_tensor);
 
-/* The tensor itself (a new reference) where it is contiguous already, else a contiguous copy. Errors: TDR_ENOMEM. */
+/* The tensor itself (a new reference) where it is contiguous already, else a clone. Errors: as for tdr_tensor_clone. */
 TDR_API TDR_MUST_USE tdr_status tdr_tensor_contiguous(tdr_tensor *tensor, tdr_tensor **ret_tensor);
 
-/* A contiguous copy in a storage of its own. Errors: TDR_ENOMEM. */
+/*
+ * A contiguous copy in a storage of its own, with the mark of tdr_tensor_requires_grad. Errors: TDR_EUNSUPPORTED (a tensor
+ * that is not on the CPU), TDR_ENOMEM.
+ */
 TDR_API TDR_MUST_USE tdr_status tdr_tensor_clone(const tdr_tensor *tensor, tdr_tensor **ret_tensor);
 
 TDR_API tdr_tensor *tdr_tensor_ref(tdr_tensor *tensor);
@@ -146,10 +155,16 @@ TDR_API tdr_device tdr_tensor_device(const tdr_tensor *tensor);
 /* Elements: the product of the sizes, 1 for zero dimensions. */
 TDR_API int64_t tdr_tensor_numel(const tdr_tensor *tensor);
 
-/* Whether the elements lie row by row without gaps. */
+/*
+ * Whether the elements lie row by row without gaps. A tensor without elements does; strides of dimensions of size 1 do not
+ * matter.
+ */
 TDR_API bool tdr_tensor_is_contiguous(const tdr_tensor *tensor);
 
-/* The first element. Row-by-row order holds for contiguous tensors only. */
+/*
+ * The first element; NULL only where the storage has 0 bytes. Row-by-row order holds for contiguous tensors only. Memory of
+ * the caller's, or from DLPack, may be aligned to less than an element.
+ */
 TDR_API void *tdr_tensor_data(const tdr_tensor *tensor);
 
 /*
@@ -165,7 +180,9 @@ struct DLManagedTensor;
 
 /*
  * Takes over a DLPack tensor: its deleter runs when the last view of the storage is dropped; when this function fails it
- * is not run. Negative strides are refused. Errors: TDR_EINVAL, TDR_EUNSUPPORTED (dtype, lanes, device), TDR_ENOMEM.
+ * is not run. Its storage reaches from the first element to the last. Negative strides are refused. Type code 6, which
+ * versions after 0.6 call bool, is taken for TDR_BOOL. Errors: TDR_EINVAL, TDR_ELIMIT (the bytes overflow),
+ * TDR_EUNSUPPORTED (dtype, lanes, device), TDR_ENOMEM.
  */
 TDR_API TDR_MUST_USE tdr_status tdr_tensor_from_dlpack(struct DLManagedTensor *managed, tdr_tensor **ret_tensor);
 
