@@ -4,7 +4,8 @@
  *
  * A store is a counted object over a vtable; a program may bring its own with tdr_store_new. Operations block the calling
  * thread, up to a timeout in milliseconds: TDR_TIMEOUT_DEFAULT means the store's own (tdr_store_set_timeout; 300 s at
- * first), TDR_TIMEOUT_NEVER no limit. Several threads may use one store.
+ * first), TDR_TIMEOUT_NEVER no limit. Operations that take no timeout have the store's own. Several threads may use one
+ * store. Outputs may be NULL where a caller does not want them.
  */
 #ifndef TENDRIL_STORE_H
 #define TENDRIL_STORE_H
@@ -24,7 +25,9 @@ typedef struct tdr_blob {
 /*
  * What a store does. Every operation is called with the store's `context`, from any thread, and blocks no longer than until
  * `deadline_ms` (milliseconds of CLOCK_MONOTONIC, 0: no limit). Set `size` to sizeof(tdr_store_ops). An operation left
- * NULL gives TDR_EUNSUPPORTED; get, append, multi_get and multi_set are made of the others where they are NULL.
+ * NULL gives TDR_EUNSUPPORTED; get, append, multi_get and multi_set are made of the others where they are NULL or return
+ * that: get of wait and compare_set; append of compare_set, with a lock under the key "KEY/appending"; the other two of
+ * get and set, one key at a time. Where an operation fails and leaves no text for tdr_last_error, there is a general one.
  */
 typedef struct tdr_store_ops {
 	size_t size;
@@ -55,7 +58,7 @@ typedef struct tdr_store_ops {
 	                        tdr_blob ret_values[]);
 	tdr_status (*multi_set)(void *context, size_t count, const char *const keys[], const tdr_blob values[],
 	                        int64_t deadline_ms);
-	/* Frees the context; called once, by the last unref. */
+	/* Frees the context; called once, by the last unref. Not called in a child made by fork(). */
 	void (*destroy)(void *context);
 } tdr_store_ops;
 
@@ -63,7 +66,10 @@ TDR_BEGIN_DECLS
 
 /* ---- making ---- */
 
-/* A store over `ops` (copied) and `context`, which `ops->destroy` frees in the end. When this fails it is not freed. */
+/*
+ * A store over `ops` (copied) and `context`, which `ops->destroy` frees in the end. When this fails it is not freed. Errors:
+ * TDR_EINVAL (no size, no name), TDR_ENOMEM.
+ */
 TDR_API TDR_MUST_USE tdr_status tdr_store_new(const tdr_store_ops *ops, void *context, tdr_store **ret_store);
 
 /* A table in this process' memory, for agents of one process. */
@@ -71,7 +77,8 @@ TDR_API TDR_MUST_USE tdr_status tdr_store_hash(tdr_store **ret_store);
 
 /*
  * A file on a file system that all members share, in the format of PyTorch's FileStore, which can use the same file. The
- * file is made where it is missing, and removed when the last of `world_size` users closes it (-1: it stays).
+ * file is made where it is missing, and removed when the last of `world_size` users closes it (-1: it stays). A file of
+ * other bytes makes operations fail with TDR_EPROTO, which names the offset. Errors: TDR_EINVAL, TDR_EIO, TDR_ENOMEM.
  */
 TDR_API TDR_MUST_USE tdr_status tdr_store_file(const char *path, int world_size, tdr_store **ret_store);
 

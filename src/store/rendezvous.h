@@ -24,8 +24,10 @@ struct rendezvous {
 };
 
 /*
- * `url` NULL: env://. `rank`, `world_size` -1: not given. The texts of errors are the peer's: "Error initializing tendril using env://
- * rendezvous: environment variable RANK expected, but not set", with what to do. Errors: TDR_EINVAL, TDR_ETIMEDOUT, TDR_EIO.
+ * `url` NULL: env://. `rank`, `world_size` -1: not given. `timeout_ms` is for connecting, and becomes the store's;
+ * TDR_TIMEOUT_DEFAULT: 300 s. The server listens on loopback only where the address it is found at is one of loopback.
+ * The texts of errors are the peer's: "Error initializing tendril using env:// rendezvous: environment variable RANK
+ * expected, but not set", with what to do. Errors: TDR_EINVAL, TDR_ETIMEDOUT, TDR_EIO.
  */
 tdr_status rendezvous(const char *url, int rank, int world_size, int64_t timeout_ms, struct rendezvous *ret_rendezvous);
 
