@@ -13,7 +13,6 @@
 
 #include "base/list.h"
 
-#include <pthread.h>
 #include <stdatomic.h>
 #include <tendril/engine.h>
 
@@ -23,12 +22,7 @@ enum {
 
 /* ---- sources ---- */
 
-enum source_state {
-	SOURCE_CLOSED,  /* not watched */
-	SOURCE_ARMED,   /* watched: the next event gives it to a free thread */
-	SOURCE_OWNED,   /* one thread is in `ready`, or keeps it while it waits; not watched */
-	SOURCE_CLOSING, /* owned, and to be closed by its owner */
-};
+struct watch;
 
 /*
  * A descriptor that the engine watches, one-shot: whoever is given it owns it until it is empty, so `ready` is never entered
@@ -44,11 +38,9 @@ struct source {
 	bool (*ready)(struct source *source, unsigned turn);
 	/* After source_close, once `ready` will not be entered any more; from the thread that closes or the one that owned it. */
 	void (*closed)(struct source *source);
-	/* the engine's own: */
-	pthread_mutex_t lock; /* guards the fields below; held across nothing that blocks */
-	enum source_state state;
-	uint32_t interest; /* EPOLLIN, EPOLLOUT */
-	struct list node;  /* on the engine's list of sources that have more to do */
+	uint64_t served;     /* counted up by `ready` for all that it received: whether to look again before sleeping */
+	struct watch *watch; /* the engine's own; NULL while it is not watched */
+	struct list node;    /* the engine's own: on its list of sources that have more to do */
 };
 
 /* Watches `fd` for `interest` (EPOLLIN, EPOLLOUT) from now on. Errors: TDR_EIO. */
@@ -109,7 +101,7 @@ bool engine_is_inline(void); /* whether this thread is inside such a bracket */
 /* What a thread waits for: a word that becomes 1. */
 struct waiter {
 	_Atomic uint32_t state; /* the engine's own: enum waiter_state */
-	int wake_fd;            /* the engine's own: an eventfd while it sleeps in poll(), else -1 */
+	int wake_fd;            /* the engine's own: an eventfd while it sleeps in poll() */
 	struct list node;       /* for whoever will wake it; not the engine's */
 };
 
