@@ -1,0 +1,562 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The agent: its life from making to leaving, its workers and functions, and how messages find their handlers.
+ *
+ * Design notes. The program's references are one thing, the memory another: when the program drops its last reference the
+ * agent leaves; calls that are still in somebody's hands keep the memory until they are dropped, too. A graceful leave is
+ * agreed on by rounds: each member waits until it is idle, then all gather how busy they are and how much has begun so
+ * far; when nobody is busy and nothing has begun since the round before, no call can be under way anywhere, and all leave.
+ */
+#include "agent/internal.h"
+
+#include "base/clock.h"
+#include "base/error.h"
+#include "base/fork.h"
+#include "base/log.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MAX_NAME 127
+
+static const char *const state_names[] = {
+#define AGENT_STATE_NAME(name, text) [name] = text,
+    AGENT_STATE_LIST(AGENT_STATE_NAME)
+#undef AGENT_STATE_NAME
+};
+
+/* ---- state ---- */
+
+const char *agent_state_name(enum agent_state state)
+{
+	return state_names[state];
+}
+
+enum agent_state agent_state(const tdr_agent *agent)
+{
+	return (enum agent_state)atomic_load(&agent->state);
+}
+
+tdr_status agent_set_state(tdr_agent *agent, enum agent_state from, enum agent_state to)
+{
+	uint32_t expected = from;
+
+	if (!atomic_compare_exchange_strong(&agent->state, &expected, to))
+		return error_set(expected == AGENT_LEFT ? TDR_ESHUTDOWN : TDR_ESTATE, "agent '%s' is %s", agent->name,
+		                 state_names[expected]);
+	LOG(TDR_LOG_DEBUG, "event=agent_state worker=%s from=%s to=%s", agent->name, state_names[from], state_names[to]);
+	return TDR_OK;
+}
+
+static tdr_status check_not_forked(const tdr_agent *agent)
+{
+	if (!forked(agent->fork_generation))
+		return TDR_OK;
+	return error_set(TDR_EFORKED, "agent '%s' belongs to the parent process", agent->name);
+}
+
+/* ---- being idle ---- */
+
+void agent_note_end(tdr_agent *agent, _Atomic uint32_t *counter)
+{
+	if (atomic_fetch_sub(counter, 1) > 1 || agent_state(agent) != AGENT_LEAVING)
+		return;
+	pthread_mutex_lock(&agent->lock);
+	for (struct list *node; (node = list_shift(&agent->idle_waiters));)
+		waiter_wake(list_entry(node, struct waiter, node));
+	pthread_mutex_unlock(&agent->lock);
+}
+
+static bool is_idle(const tdr_agent *agent)
+{
+	return atomic_load(&agent->outstanding) == 0 && atomic_load(&agent->serving) == 0;
+}
+
+bool agent_await_idle(tdr_agent *agent, int64_t deadline_ms)
+{
+	while (!is_idle(agent)) {
+		struct waiter waiter;
+		bool woken;
+
+		waiter_init(&waiter);
+		pthread_mutex_lock(&agent->lock);
+		if (is_idle(agent)) {
+			pthread_mutex_unlock(&agent->lock);
+			break;
+		}
+		list_append(&agent->idle_waiters, &waiter.node);
+		pthread_mutex_unlock(&agent->lock);
+		woken = engine_wait(agent->engine, &waiter, NULL, deadline_ms);
+		pthread_mutex_lock(&agent->lock);
+		list_remove(&waiter.node);
+		pthread_mutex_unlock(&agent->lock);
+		if (!woken)
+			return is_idle(agent);
+	}
+	return true;
+}
+
+/* ---- events of links ---- */
+
+static void on_message(void *context, struct link *link, const struct message *message, unsigned turn)
+{
+	tdr_agent *agent = context;
+	struct peer *peer = &agent->peers[link_peer(link)->id];
+
+	switch (message->type) {
+	case MESSAGE_CALL:
+		serve_call(peer, message, turn);
+		break;
+	case MESSAGE_REPLY:
+	case MESSAGE_ERROR:
+		outgoing_reply(peer, message);
+		break;
+	case MESSAGE_CANCEL:
+		serve_cancel(peer, message->call_id);
+		break;
+	case MESSAGE_GATHER:
+	case MESSAGE_SCATTER:
+		collective_message(peer, message);
+		break;
+	default:
+		LOG(TDR_LOG_WARN, "event=message_ignored worker=%s peer=%s type=%s", agent->name, link_peer(link)->name,
+		    message_type_name(message->type));
+	}
+}
+
+static void on_broken(void *context, struct link *link, const char *text)
+{
+	tdr_agent *agent = context;
+	struct peer *peer = &agent->peers[link_peer(link)->id];
+
+	outgoing_fail_all(peer, TDR_EUNKNOWN_OUTCOME, text, false, link_epoch(link));
+}
+
+static void on_gone(void *context, struct link *link, tdr_status status, const char *text)
+{
+	tdr_agent *agent = context;
+	struct peer *peer = &agent->peers[link_peer(link)->id];
+
+	outgoing_fail_all(peer, status, text, true, 0);
+	serve_cancel_all(peer);
+	collective_gone(peer, status, text);
+}
+
+static const struct link_events link_events = {.message = on_message, .broken = on_broken, .gone = on_gone};
+
+struct links *agent_make_links(tdr_agent *agent)
+{
+	const tdr_agent_options *options = &agent->options;
+	struct links_config config = {
+	    .engine = agent->engine,
+	    .pool = agent->pool,
+	    .group = options->group ? options->group : "default",
+	    .self = agent->self,
+	    .limits = {.max_body_bytes = (size_t)options->max_body_bytes,
+	               .max_message_bytes = (size_t)options->max_message_bytes,
+	               .max_storages = agent->codec_limits.max_storages},
+	    .credit_bytes = (size_t)options->credit_bytes,
+	    .connect_timeout_ms = options->connect_timeout_ms,
+	    .heartbeat_ms = options->heartbeat_ms,
+	    .heartbeat_bound_ms = options->heartbeat_bound_ms,
+	    .events = &link_events,
+	    .context = agent,
+	};
+
+	return links_new(&config);
+}
+
+/* ---- making ---- */
+
+static bool name_is_valid(const char *name)
+{
+	size_t length = strlen(name);
+
+	if (length == 0 || length > MAX_NAME)
+		return false;
+	return strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_:") == length;
+}
+
+static tdr_status make_parts(tdr_agent *agent)
+{
+	const tdr_agent_options *options = &agent->options;
+	tdr_engine_options engine;
+	tdr_status status;
+
+	agent->codec_limits = codec_default_limits;
+	agent->codec_limits.max_body_bytes = (size_t)options->max_body_bytes;
+	agent->pool = pool_new((size_t)options->pool_bytes);
+	agent->registry = registry_new();
+	if (!agent->pool || !agent->registry)
+		return error_nomem();
+	if (options->engine) {
+		agent->engine = tdr_engine_ref(options->engine);
+		return TDR_OK;
+	}
+	tdr_engine_options_init(&engine);
+	engine.threads = (uint32_t)options->threads;
+	engine.max_threads = (uint32_t)MAX_OF(options->max_threads, options->threads);
+	engine.spin_us = options->spin_us;
+	status = tdr_engine_new(&engine, &agent->engine);
+	return status;
+}
+
+tdr_agent *tdr_agent_new(const char *name, const tdr_agent_options *options)
+{
+	tdr_agent *agent;
+
+	if (!name || !name_is_valid(name)) {
+		error_set(TDR_EINVAL, "Worker name must match ^[A-Za-z0-9-_:]*$, and must be non-empty and shorter than 128 "
+		                      "chars, but got %s", name ? name : "NULL");
+		return NULL;
+	}
+	agent = calloc(1, sizeof(*agent));
+	if (!agent) {
+		error_nomem();
+		return NULL;
+	}
+	atomic_init(&agent->references, 1);
+	atomic_init(&agent->holds, 1);
+	atomic_init(&agent->state, AGENT_NEW);
+	agent->fork_generation = fork_generation();
+	snprintf(agent->name, sizeof(agent->name), "%s", name);
+	pthread_mutex_init(&agent->lock, NULL);
+	list_init(&agent->idle_waiters);
+	collectives_init(&agent->collectives);
+	if (options_copy(options, &agent->options) != TDR_OK) {
+		agent_drop(agent);
+		return NULL;
+	}
+	if (make_parts(agent) != TDR_OK) {
+		agent_drop(agent);
+		return NULL;
+	}
+	atomic_store(&agent->rpc_timeout_ms, agent->options.rpc_timeout_ms);
+	return agent;
+}
+
+void agent_hold(tdr_agent *agent)
+{
+	atomic_fetch_add_explicit(&agent->holds, 1, memory_order_relaxed);
+}
+
+void agent_drop(tdr_agent *agent)
+{
+	if (atomic_fetch_sub_explicit(&agent->holds, 1, memory_order_acq_rel) > 1)
+		return;
+	links_free(agent->links);
+	for (uint32_t i = 0; i < agent->npeers_made; i++) {
+		call_table_fini(&agent->peers[i].calls);
+		pthread_mutex_destroy(&agent->peers[i].served_lock);
+	}
+	free(agent->peers);
+	free(agent->by_name);
+	collectives_fini(&agent->collectives);
+	interceptors_fini(&agent->interceptors);
+	registry_free(agent->registry);
+	tdr_store_unref(agent->store);
+	rendezvous_fini(&agent->rendezvous);
+	tdr_engine_unref(agent->engine);
+	pool_unref(agent->pool);
+	tdr_store_unref(agent->options.store);
+	tdr_engine_unref(agent->options.engine);
+	options_fini(&agent->options);
+	pthread_mutex_destroy(&agent->lock);
+	free(agent);
+}
+
+/* ---- joining ---- */
+
+tdr_status tdr_join(tdr_agent *agent)
+{
+	tdr_status status = check_not_forked(agent);
+
+	if (status == TDR_OK)
+		status = agent_set_state(agent, AGENT_NEW, AGENT_JOINING);
+	if (status != TDR_OK)
+		return status;
+	status = dump_signal_open(agent);
+	if (status == TDR_OK)
+		status = agent_meet(agent);
+	if (status != TDR_OK) {
+		char text[ERROR_TEXT_SIZE];
+
+		snprintf(text, sizeof(text), "%s", tdr_last_error());
+		agent_leave(agent, false);
+		return error_set(status, "%s", text);
+	}
+	(void)agent_set_state(agent, AGENT_JOINING, AGENT_MEMBER);
+	LOG(TDR_LOG_INFO, "event=joined worker=%s rank=%u size=%u address=%s", agent->name, agent->self.id,
+	    atomic_load(&agent->npeers), agent->self.address);
+	return TDR_OK;
+}
+
+tdr_status tdr_init_rpc(const char *name, const tdr_agent_options *options, tdr_agent **ret_agent)
+{
+	tdr_agent *agent = tdr_agent_new(name, options);
+	tdr_status status;
+
+	if (!agent)
+		return TDR_EINVAL;
+	status = tdr_join(agent);
+	if (status != TDR_OK) {
+		char text[ERROR_TEXT_SIZE];
+
+		snprintf(text, sizeof(text), "%s", tdr_last_error());
+		tdr_agent_unref(agent);
+		return error_set(status, "%s", text);
+	}
+	*ret_agent = agent;
+	return TDR_OK;
+}
+
+/* ---- leaving ---- */
+
+void agent_leave(tdr_agent *agent, bool flush)
+{
+	uint32_t before = atomic_exchange(&agent->state, AGENT_LEFT);
+	uint32_t count = atomic_load(&agent->npeers);
+
+	if (before == AGENT_LEFT)
+		return;
+	if (agent->links)
+		links_close(agent->links, flush);
+	for (uint32_t i = 0; i < count; i++) {
+		outgoing_fail_all(&agent->peers[i], TDR_ESHUTDOWN, "the agent has been shut down", true, 0);
+		serve_cancel_all(&agent->peers[i]);
+	}
+	collectives_close(&agent->collectives);
+	agent_mark_left(agent);
+	dump_signal_close(agent);
+	if (before != AGENT_NEW)
+		LOG(TDR_LOG_INFO, "event=left worker=%s", agent->name);
+}
+
+/* What a member tells the others in a round: whether it is busy, and how much has begun. */
+static tdr_value *describe_activity(const tdr_agent *agent, uint64_t activity)
+{
+	tdr_value *items[] = {tdr_bool(!is_idle(agent)), tdr_int((int64_t)activity)};
+
+	return tdr_tuple(COUNT_OF(items), items);
+}
+
+/* Rounds until nobody has anything under way. */
+static tdr_status agree_to_leave(tdr_agent *agent, int64_t deadline_ms)
+{
+	uint32_t count = atomic_load(&agent->npeers);
+	tdr_value **values = calloc(count, sizeof(*values));
+	int64_t before = -1, now = -2;
+	bool busy = true;
+	tdr_status status = values ? TDR_OK : error_nomem();
+
+	while (status == TDR_OK && (busy || now != before)) {
+		int64_t left = deadline_ms ? MAX_OF(deadline_ms - clock_ms(), (int64_t)1) : TDR_TIMEOUT_NEVER;
+
+		agent_await_idle(agent, deadline_ms);
+		status = gather(agent, "shutdown", describe_activity(agent, atomic_load(&agent->activity)), NULL, count,
+		                left, values);
+		before = now;
+		now = 0;
+		busy = false;
+		for (uint32_t i = 0; status == TDR_OK && i < count; i++) {
+			int64_t activity = 0;
+			bool member_busy = true;
+
+			if (tdr_value_get_bool(tdr_value_item(values[i], 0), &member_busy) != TDR_OK ||
+			    tdr_value_get_int(tdr_value_item(values[i], 1), &activity) != TDR_OK)
+				status = error_set(TDR_EPROTO, "a member describes its activity in a way that is not ours");
+			busy = busy || member_busy;
+			now += activity;
+			values[i] = tdr_value_unref(values[i]);
+		}
+		if (status == TDR_OK && busy && deadline_ms && clock_ms() >= deadline_ms)
+			status = error_set(TDR_ETIMEDOUT, "members still have calls under way (tdr_dump tells which)");
+	}
+	free(values);
+	return status;
+}
+
+void tdr_shutdown_options_init(tdr_shutdown_options *options)
+{
+	*options = (tdr_shutdown_options){
+	    .size = sizeof(*options), .graceful = true, .timeout_ms = TDR_TIMEOUT_DEFAULT};
+}
+
+static tdr_status leave_gracefully(tdr_agent *agent, int64_t timeout_ms)
+{
+	tdr_status status = agent_set_state(agent, AGENT_MEMBER, AGENT_LEAVING);
+	char text[ERROR_TEXT_SIZE];
+
+	if (status != TDR_OK)
+		return status;
+	if (timeout_ms == TDR_TIMEOUT_DEFAULT)
+		timeout_ms = agent->options.shutdown_timeout_ms;
+	status = agree_to_leave(agent, deadline_after(timeout_ms));
+	if (status != TDR_OK)
+		error_prefix(status, "shutdown of '%s'", agent->name);
+	snprintf(text, sizeof(text), "%s", tdr_last_error());
+	agent_leave(agent, true);
+	return status == TDR_OK ? TDR_OK : error_set(status, "%s", text);
+}
+
+tdr_status tdr_shutdown(tdr_agent *agent, const tdr_shutdown_options *options)
+{
+	tdr_shutdown_options defaults;
+	char text[ERROR_TEXT_SIZE];
+	tdr_status status = check_not_forked(agent);
+
+	if (status != TDR_OK)
+		return status;
+	if (engine_is_inline() || serve_scope().depth > 0)
+		return error_set(TDR_ESTATE, "tdr_shutdown was called from inside a function or callback: it would wait for "
+		                             "itself");
+	tdr_shutdown_options_init(&defaults);
+	options = options ? options : &defaults;
+	if (options->size != sizeof(*options))
+		return error_set(TDR_EINVAL, "tdr_shutdown_options.size is %zu, not %zu: call tdr_shutdown_options_init first",
+		                 options->size, sizeof(*options));
+	if (options->graceful)
+		status = leave_gracefully(agent, options->timeout_ms);
+	else
+		agent_leave(agent, false);
+	snprintf(text, sizeof(text), "%s", tdr_last_error());
+	tdr_agent_unref(agent);
+	return status == TDR_OK ? TDR_OK : error_set(status, "%s", text);
+}
+
+tdr_agent *tdr_agent_ref(tdr_agent *agent)
+{
+	if (agent)
+		atomic_fetch_add(&agent->references, 1);
+	return agent;
+}
+
+static void *end_elsewhere(void *argument)
+{
+	tdr_agent *agent = argument;
+
+	agent_leave(agent, false);
+	agent_drop(agent);
+	return NULL;
+}
+
+tdr_agent *tdr_agent_unref(tdr_agent *agent)
+{
+	pthread_t thread;
+
+	if (!agent || forked(agent->fork_generation) || atomic_fetch_sub(&agent->references, 1) > 1)
+		return NULL;
+	/* Leaving waits for lanes to close; a callback or a function of the agent's own engine must not. */
+	if ((engine_is_inline() || serve_scope().depth > 0) && pthread_create(&thread, NULL, end_elsewhere, agent) == 0)
+		pthread_detach(thread);
+	else
+		end_elsewhere(agent);
+	return NULL;
+}
+
+/* ---- workers ---- */
+
+tdr_engine *tdr_agent_engine(const tdr_agent *agent)
+{
+	return agent->engine;
+}
+
+static tdr_worker worker_of(const struct identity *who)
+{
+	return (tdr_worker){.name = who->name, .id = who->id, .incarnation = who->incarnation};
+}
+
+tdr_worker tdr_agent_worker(const tdr_agent *agent)
+{
+	tdr_worker worker = worker_of(&agent->self);
+
+	worker.name = agent->name;
+	return worker;
+}
+
+size_t tdr_worker_count(const tdr_agent *agent)
+{
+	return atomic_load(&agent->npeers);
+}
+
+tdr_status tdr_worker_at(const tdr_agent *agent, size_t index, tdr_worker *ret_worker)
+{
+	if (index >= atomic_load(&agent->npeers))
+		return error_set(TDR_ENOWORKER, "name:%s,rank:%u could not find destination id %zu", agent->name,
+		                 agent->self.id, index);
+	*ret_worker = worker_of(link_peer(agent->peers[index].link));
+	return TDR_OK;
+}
+
+tdr_status tdr_worker_by_id(const tdr_agent *agent, uint32_t id, tdr_worker *ret_worker)
+{
+	return tdr_worker_at(agent, id, ret_worker);
+}
+
+tdr_status agent_find_peer(tdr_agent *agent, const char *name, struct peer **ret_peer)
+{
+	uint32_t low = 0, high = atomic_load(&agent->npeers);
+
+	while (name && low < high) {
+		uint32_t middle = low + (high - low) / 2;
+		struct peer *peer = &agent->peers[agent->by_name[middle]];
+		int order = strcmp(name, link_peer(peer->link)->name);
+
+		if (order == 0) {
+			*ret_peer = peer;
+			return TDR_OK;
+		}
+		if (order > 0)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return error_set(TDR_ENOWORKER, "name:%s,rank:%u could not find destination name %s", agent->name,
+	                 agent->self.id, name ? name : "NULL");
+}
+
+tdr_status tdr_worker_by_name(const tdr_agent *agent, const char *name, tdr_worker *ret_worker)
+{
+	struct peer *peer;
+	tdr_status status = agent_find_peer((tdr_agent *)agent, name, &peer);
+
+	if (status == TDR_OK)
+		*ret_worker = worker_of(link_peer(peer->link));
+	return status;
+}
+
+/* ---- functions ---- */
+
+tdr_status tdr_register_owned(tdr_agent *agent, const char *schema, tdr_function function, void *context,
+                              void (*destructor)(void *context), unsigned flags)
+{
+	tdr_status status = check_not_forked(agent);
+
+	return status == TDR_OK ? registry_add(agent->registry, schema, function, context, destructor, flags) : status;
+}
+
+tdr_status tdr_register(tdr_agent *agent, const char *schema, tdr_function function, void *context, unsigned flags)
+{
+	return tdr_register_owned(agent, schema, function, context, NULL, flags);
+}
+
+tdr_status tdr_unregister(tdr_agent *agent, const char *name)
+{
+	tdr_status status = check_not_forked(agent);
+
+	return status == TDR_OK ? registry_remove(agent->registry, name) : status;
+}
+
+/* ---- timeouts ---- */
+
+void tdr_agent_set_rpc_timeout(tdr_agent *agent, int64_t timeout_ms)
+{
+	atomic_store(&agent->rpc_timeout_ms, MAX_OF(timeout_ms, (int64_t)0));
+}
+
+int64_t tdr_agent_rpc_timeout(const tdr_agent *agent)
+{
+	return atomic_load(&agent->rpc_timeout_ms);
+}

@@ -1,0 +1,240 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the files of the agent share. */
+#ifndef TENDRIL_AGENT_INTERNAL_H
+#define TENDRIL_AGENT_INTERNAL_H
+
+#include "engine/future.h"
+#include "function/call.h"
+#include "function/registry.h"
+#include "store/rendezvous.h"
+#include "transport/link.h"
+#include "value/codec.h"
+
+#include <pthread.h>
+#include <tendril/agent.h>
+#include <tendril/interceptor.h>
+
+/* X(name, text) */
+#define AGENT_STATE_LIST(X)                                                                                            \
+	X(AGENT_NEW, "new")         /* made, not a member; functions are registered */                                 \
+	X(AGENT_JOINING, "joining") /* inside tdr_join */                                                              \
+	X(AGENT_MEMBER, "member")   /* makes and serves calls */                                                       \
+	X(AGENT_LEAVING, "leaving") /* inside tdr_shutdown, still makes and serves calls until all are done */         \
+	X(AGENT_LEFT, "left")       /* shut down, or tdr_join failed: final */
+
+enum agent_state {
+#define AGENT_STATE_ENUM(name, text) name,
+	AGENT_STATE_LIST(AGENT_STATE_ENUM)
+#undef AGENT_STATE_ENUM
+};
+
+#define MAX_INTERCEPTORS 16
+#define LATENCY_BUCKETS 40 /* bucket i counts calls that took 2^i to 2^(i+1) - 1 microseconds */
+
+/* ---- interceptors ---- */
+
+struct interceptors {
+	size_t count;
+	struct {
+		tdr_interceptor hooks;
+		char *name;
+		void *context;
+	} items[MAX_INTERCEPTORS];
+};
+
+/* A call on its way through the hooks of one side. */
+struct tdr_passage {
+	tdr_agent *agent;
+	struct link *link;
+	const char *function;
+	bool incoming;
+	tdr_value *args, *kwargs; /* counted */
+	tdr_status status;
+	tdr_value *result;   /* counted */
+	tdr_value *attached; /* a dict, name -> metadata to send; counted */
+	tdr_value *received; /* the same of the other side; counted */
+	size_t current;      /* the interceptor whose hook runs */
+	void *slots[MAX_INTERCEPTORS];
+};
+
+enum hook {
+	HOOK_ISSUE,
+	HOOK_RECEIVE,
+	HOOK_ENTER,
+	HOOK_LEAVE,
+	HOOK_REPLY,
+	HOOK_COMPLETE,
+};
+
+/* Runs one hook of all interceptors, in its order; ends with the first that fails. */
+tdr_status intercept_run(tdr_passage *passage, enum hook hook);
+void passage_init(tdr_passage *passage, tdr_agent *agent, struct link *link, const char *function, bool incoming);
+void passage_fini(tdr_passage *passage);
+void interceptors_fini(struct interceptors *interceptors);
+
+/* ---- calls that we make ---- */
+
+struct outgoing;
+
+/* The calls under way to one peer: slots, found by id. An id is the slot's generation and its index. */
+struct call_table {
+	pthread_mutex_t lock;
+	struct outgoing **slots;
+	uint32_t *generations;
+	uint32_t room, used, free_slot; /* free slots are chained through `generations`' twin below */
+	uint32_t *next_free;
+};
+
+/* ---- what we have towards one member ---- */
+
+struct peer {
+	tdr_agent *agent;
+	struct link *link;
+	struct call_table calls;
+	pthread_mutex_t served_lock;
+	struct list served; /* calls of the peer's that have not been answered */
+};
+
+/* ---- metrics ---- */
+
+struct metrics {
+	_Atomic uint64_t issued, succeeded, failed, timed_out, cancelled;
+	_Atomic uint64_t served, served_failed, refused, expired;
+	_Atomic uint64_t latency[LATENCY_BUCKETS]; /* of calls that we made */
+	_Atomic uint64_t latency_us;               /* their sum */
+};
+
+/* ---- collectives ---- */
+
+struct collectives {
+	pthread_mutex_t lock;
+	struct list gathers;
+	struct list sequences; /* how many gathers each set of members has done */
+	size_t ngathers;
+};
+
+/* ---- the agent ---- */
+
+struct tdr_agent {
+	_Atomic uint32_t references; /* of the program; the last one's end is the agent's */
+	_Atomic uint32_t holds;      /* of calls under way, and one for all references: keeps the memory */
+	uint32_t fork_generation;
+	char name[128];
+	tdr_agent_options options; /* its texts are copies */
+	_Atomic int64_t rpc_timeout_ms;
+	tdr_engine *engine;
+	struct pool *pool;
+	struct registry *registry;
+	struct codec_limits codec_limits;
+	struct interceptors interceptors;
+	struct metrics metrics;
+	struct collectives collectives;
+
+	pthread_mutex_t lock; /* guards `state` and `idle_waiters` */
+	_Atomic uint32_t state; /* enum agent_state */
+	struct list idle_waiters;
+	_Atomic uint32_t outstanding; /* calls that we made and that have not completed */
+	_Atomic uint32_t serving;     /* calls that we serve and have not answered */
+	_Atomic uint64_t activity;    /* counts both as they begin: whether anything happened in between */
+
+	/* Set by tdr_join, and constant from then on: */
+	struct rendezvous rendezvous;
+	tdr_store *store; /* with the group's prefix */
+	struct identity self;
+	struct links *links;
+	struct peer *peers;        /* [npeers], by id; one of them is ourselves */
+	uint32_t *by_name;         /* [npeers], ids in the order of names */
+	uint32_t npeers_made;      /* of them, set up */
+	_Atomic uint32_t npeers;   /* all of them, once they can be used; 0 before */
+	char joined_key[64];       /* what we wrote to the store, to be marked as left */
+	struct dump_signal *signal;
+};
+
+/* The group's table of members, met through the store. Sets rendezvous, store, self, links, peers. */
+tdr_status agent_meet(tdr_agent *agent);
+
+struct links *agent_make_links(tdr_agent *agent);
+
+/* Closes the lanes, ends what is under way, and is a member no more; once. `flush`: after what was queued has gone out. */
+void agent_leave(tdr_agent *agent, bool flush);
+
+/* Tells the store that this member has left, as far as it still can be told. */
+void agent_mark_left(tdr_agent *agent);
+
+/* Copies the options and fills in what the environment says. */
+tdr_status options_copy(const tdr_agent_options *options, tdr_agent_options *ret_copy);
+void options_fini(tdr_agent_options *options);
+
+tdr_status agent_set_state(tdr_agent *agent, enum agent_state from, enum agent_state to);
+enum agent_state agent_state(const tdr_agent *agent);
+const char *agent_state_name(enum agent_state state);
+
+/* Keeps the agent's memory; the last drop frees it. */
+void agent_hold(tdr_agent *agent);
+void agent_drop(tdr_agent *agent);
+
+/* Waits until this agent neither makes nor serves a call; false if the deadline came first. */
+bool agent_await_idle(tdr_agent *agent, int64_t deadline_ms);
+
+/* One of `outstanding` or `serving` has gone down. */
+void agent_note_end(tdr_agent *agent, _Atomic uint32_t *counter);
+
+tdr_status agent_find_peer(tdr_agent *agent, const char *name, struct peer **ret_peer);
+
+/* ---- outgoing.c ---- */
+
+void call_table_init(struct call_table *table);
+void call_table_fini(struct call_table *table);
+
+/* Messages that answer our calls. */
+void outgoing_reply(struct peer *peer, const struct message *message);
+
+/* Fails all calls to a peer, or those sent before `epoch`. */
+void outgoing_fail_all(struct peer *peer, tdr_status status, const char *text, bool all, uint32_t epoch);
+
+/* Writes a line for each call under way. */
+void outgoing_dump(struct peer *peer, struct buffer *text);
+
+/* ---- serve.c ---- */
+
+void serve_call(struct peer *peer, const struct message *message, unsigned turn);
+void serve_cancel(struct peer *peer, uint64_t call_id);
+
+/* Cancels all calls of a peer that is gone, or of all when we leave. */
+void serve_cancel_all(struct peer *peer);
+void serve_dump(struct peer *peer, struct buffer *text);
+
+/* What the function that runs on this thread passes on to calls it makes. */
+struct scope {
+	int64_t deadline_ms; /* 0: none */
+	uint32_t depth;      /* of the call that it serves; 0: none */
+};
+
+struct scope serve_scope(void);
+
+/* ---- collective.c ---- */
+
+void collectives_init(struct collectives *collectives);
+/* Ends all gathers, once no message can come any more. */
+void collectives_close(struct collectives *collectives);
+void collectives_fini(struct collectives *collectives);
+void collective_message(struct peer *peer, const struct message *message);
+void collective_gone(struct peer *peer, tdr_status status, const char *text);
+
+/*
+ * All members' values, by id: ret_values [npeers], counted references. `topic` tells gathers of the library's own from the user's.
+ * `ids` [count] ascending; NULL: everybody.
+ */
+tdr_status gather(tdr_agent *agent, const char *topic, tdr_value *value, const uint32_t *ids, uint32_t count,
+                  int64_t timeout_ms, tdr_value **ret_values);
+
+/* ---- dump.c ---- */
+
+tdr_status dump_signal_open(tdr_agent *agent);
+void dump_signal_close(tdr_agent *agent);
+struct buffer agent_dump_text(tdr_agent *agent);
+
+/* "us" below 1 ms and so on; for texts. */
+void print_duration(int64_t microseconds, char *buffer, size_t size);
+
+#endif

@@ -1,0 +1,470 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Calls that we serve: from the message to the answer.
+ *
+ * A request is decoded and bound in the thread that received it. An inline function runs there and then, where that thread may run
+ * functions; any other is a task. A request whose time is over, or that was cancelled before it ran, is not run. What the function
+ * calls in turn inherits the deadline and is one deeper, by the thread's scope.
+ */
+#include "agent/internal.h"
+
+#include "base/clock.h"
+#include "base/error.h"
+#include "base/log.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define MAX_OVERLOADS 16
+
+struct served {
+	tdr_call call;
+	struct task task;
+	struct peer *peer;
+	struct list node; /* in peer->served */
+	uint64_t call_id;
+	uint32_t depth;
+	size_t cost; /* of the request, in credit */
+	int64_t arrived_ns;
+	_Atomic bool running;
+	tdr_future *pending; /* what an asynchronous function waits for; counted; guarded by peer->served_lock */
+	tdr_passage *passage;
+};
+
+static _Thread_local struct scope current_scope;
+
+struct scope serve_scope(void)
+{
+	return current_scope;
+}
+
+static struct served *served_of(tdr_call *call)
+{
+	return container_of(call, struct served, call);
+}
+
+/* ---- answering ---- */
+
+static void put_metadata(struct encoder *encoder, const tdr_value *metadata)
+{
+	if (!metadata || encode_value_as(encoder, metadata, "metadata") != TDR_OK)
+		encode_nil(encoder);
+}
+
+static void put_text(struct encoder *encoder, const char *text)
+{
+	if (text)
+		encode_string(encoder, text, strlen(text));
+	else
+		encode_nil(encoder);
+}
+
+static tdr_status send_body(struct peer *peer, enum message_type type, uint64_t call_id, const struct encoder *encoder)
+{
+	if (encoder->body.failed)
+		return error_nomem();
+	return link_send(peer->link, &(struct message){.type = (uint8_t)type,
+	                                               .call_id = call_id,
+	                                               .body = encoder->body.data,
+	                                               .body_size = encoder->body.size,
+	                                               .nstorages = encoder->nstorages,
+	                                               .storages = encoder->storages});
+}
+
+static void send_error(struct peer *peer, uint64_t call_id, tdr_status status, const char *text, const char *traceback,
+                       const tdr_value *metadata)
+{
+	struct encoder encoder;
+
+	encoder_init(&encoder, &peer->agent->codec_limits);
+	encode_array(&encoder, 4);
+	encode_uint(&encoder, status);
+	put_text(&encoder, text);
+	put_text(&encoder, traceback);
+	put_metadata(&encoder, metadata);
+	if (send_body(peer, MESSAGE_ERROR, call_id, &encoder) != TDR_OK)
+		LOG(TDR_LOG_DEBUG, "event=answer_dropped peer=%s error=\"%s\"", link_peer(peer->link)->name,
+		    tdr_last_error());
+	encoder_fini(&encoder);
+}
+
+/* Sends a result; a result that cannot be sent is an error to the caller. */
+static tdr_status send_reply(struct served *served, const tdr_value *value, const tdr_value *metadata)
+{
+	struct encoder encoder;
+	tdr_status status;
+
+	encoder_init(&encoder, &served->peer->agent->codec_limits);
+	encode_array(&encoder, 2);
+	put_metadata(&encoder, metadata);
+	status = encode_value_as(&encoder, value, "result");
+	if (status == TDR_OK)
+		status = send_body(served->peer, MESSAGE_REPLY, served->call_id, &encoder);
+	if (status != TDR_OK)
+		error_prefix(status, "the result cannot be sent");
+	encoder_fini(&encoder);
+	return status;
+}
+
+static void on_finished(tdr_call *call, tdr_status status, tdr_value *value, const char *text, const char *traceback)
+{
+	struct served *served = served_of(call);
+	struct peer *peer = served->peer;
+	tdr_agent *agent = peer->agent;
+	tdr_passage *passage = served->passage;
+	tdr_value *metadata = NULL;
+
+	if (passage) {
+		tdr_status hooked;
+
+		passage->status = status;
+		passage->result = value;
+		hooked = intercept_run(passage, HOOK_REPLY);
+		text = hooked != TDR_OK ? tdr_last_error() : text;
+		status = hooked != TDR_OK ? hooked : passage->status;
+		value = TAKE_PTR(passage->result);
+		metadata = passage->attached;
+	}
+	if (status == TDR_OK) {
+		status = send_reply(served, value, metadata);
+		text = status != TDR_OK ? tdr_last_error() : NULL;
+	}
+	if (status != TDR_OK)
+		send_error(peer, served->call_id, status, text, traceback, metadata);
+	tdr_value_unref(value);
+	pthread_mutex_lock(&peer->served_lock);
+	list_remove(&served->node);
+	pthread_mutex_unlock(&peer->served_lock);
+	atomic_fetch_add_explicit(status == TDR_OK ? &agent->metrics.served : &agent->metrics.served_failed, 1,
+	                          memory_order_relaxed);
+	agent_note_end(agent, &agent->serving);
+}
+
+static void on_pending(tdr_call *call, tdr_future *future)
+{
+	struct served *served = served_of(call);
+	tdr_future *before;
+
+	tdr_future_ref(future);
+	pthread_mutex_lock(&served->peer->served_lock);
+	before = served->pending;
+	served->pending = future;
+	pthread_mutex_unlock(&served->peer->served_lock);
+	tdr_future_unref(before);
+}
+
+static void on_enter(tdr_call *call)
+{
+	struct served *served = served_of(call);
+
+	current_scope = (struct scope){.deadline_ms = call->deadline_ms, .depth = served->depth};
+	if (served->passage)
+		intercept_run(served->passage, HOOK_ENTER);
+}
+
+static void on_leave(tdr_call *call)
+{
+	struct served *served = served_of(call);
+
+	if (served->passage)
+		intercept_run(served->passage, HOOK_LEAVE);
+	current_scope = (struct scope){0};
+}
+
+static void on_free(tdr_call *call)
+{
+	struct served *served = served_of(call);
+	tdr_agent *agent = served->peer->agent;
+
+	if (served->passage) {
+		passage_fini(served->passage);
+		free(served->passage);
+	}
+	tdr_future_unref(served->pending);
+	free(served);
+	agent_drop(agent);
+}
+
+static const struct call_ops served_ops = {
+    .finished = on_finished,
+    .pending = on_pending,
+    .enter = on_enter,
+    .leave = on_leave,
+    .free = on_free,
+};
+
+/* ---- running ---- */
+
+static void run(struct served *served)
+{
+	tdr_call *call = &served->call;
+	struct scope before = current_scope;
+
+	link_took(served->peer->link, served->cost);
+	atomic_store_explicit(&served->running, true, memory_order_relaxed);
+	if (call->deadline_ms && clock_ms() >= call->deadline_ms) {
+		atomic_fetch_add(&served->peer->agent->metrics.expired, 1);
+		call_abort(call, TDR_ETIMEDOUT, "its time was over before it could run");
+	} else if (atomic_load(&call->cancelled)) {
+		call_abort(call, TDR_ECANCELED, "it was cancelled before it ran");
+	} else {
+		on_enter(call);
+		call_run(call);
+		on_leave(call);
+		current_scope = before;
+	}
+	tdr_call_unref(call);
+}
+
+static void run_task(struct task *task)
+{
+	run(container_of(task, struct served, task));
+}
+
+static void refuse_task(struct task *task)
+{
+	struct served *served = container_of(task, struct served, task);
+
+	link_took(served->peer->link, served->cost);
+	atomic_fetch_add(&served->peer->agent->metrics.refused, 1);
+	call_abort(&served->call, TDR_ENOTHREADS,
+	           "all threads that max_threads allows wait for calls, and this one may be what they wait for");
+	tdr_call_unref(&served->call);
+}
+
+/* ---- receiving ---- */
+
+struct request {
+	const char *name; /* in the message's body */
+	size_t name_size;
+	uint64_t depth;
+	tdr_value *metadata, *args, *kwargs; /* counted, or NULL */
+};
+
+static void request_fini(struct request *request)
+{
+	tdr_value_unref(request->metadata);
+	tdr_value_unref(request->args);
+	tdr_value_unref(request->kwargs);
+}
+
+static tdr_status read_optional(struct decoder *decoder, const char *what, tdr_value **ret_value)
+{
+	tdr_status status;
+
+	if (decode_is_nil(decoder))
+		return TDR_OK;
+	status = decode_value(decoder, ret_value);
+	return status == TDR_OK ? TDR_OK : error_prefix(status, "%s", what);
+}
+
+static tdr_status read_request(const struct message *message, const struct codec_limits *limits,
+                               struct request *ret_request)
+{
+	struct decoder decoder;
+	size_t parts;
+	tdr_status status;
+
+	decoder_init(&decoder, limits, message->body, message->body_size, message->storages, message->nstorages);
+	status = decode_array(&decoder, &parts);
+	if (status == TDR_OK && parts != 5)
+		status = error_set(TDR_EPROTO, "a call of %zu parts, not 5", parts);
+	if (status == TDR_OK)
+		status = decode_string(&decoder, &ret_request->name, &ret_request->name_size);
+	if (status == TDR_OK)
+		status = decode_uint(&decoder, &ret_request->depth);
+	if (status == TDR_OK)
+		status = read_optional(&decoder, "metadata", &ret_request->metadata);
+	if (status == TDR_OK)
+		status = read_optional(&decoder, "args", &ret_request->args);
+	if (status == TDR_OK)
+		status = read_optional(&decoder, "kwargs", &ret_request->kwargs);
+	if (status == TDR_OK)
+		status = decode_end(&decoder);
+	if (status == TDR_OK && ret_request->depth > UINT16_MAX)
+		status = error_set(TDR_EPROTO, "a call %llu deep", (unsigned long long)ret_request->depth);
+	return status;
+}
+
+static tdr_status find_functions(struct peer *peer, const struct request *request, struct function *ret_functions[],
+                                 size_t *ret_count)
+{
+	char like[256];
+
+	*ret_count = registry_find(peer->agent->registry, request->name, request->name_size, ret_functions, MAX_OVERLOADS);
+	if (*ret_count > 0)
+		return TDR_OK;
+	if (registry_suggest(peer->agent->registry, request->name, request->name_size, like, sizeof(like)))
+		return error_set(TDR_ENOFUNCTION, "there is no function '%.*s'; did you mean '%s'?",
+		                 (int)MIN_OF(request->name_size, (size_t)256), request->name, like);
+	return error_set(TDR_ENOFUNCTION, "there is no function '%.*s'", (int)MIN_OF(request->name_size, (size_t)256),
+	                 request->name);
+}
+
+static tdr_status receive_hooks(struct served *served, struct request *request, const char *function)
+{
+	tdr_agent *agent = served->peer->agent;
+	tdr_passage *passage;
+	tdr_status status;
+
+	if (agent->interceptors.count == 0)
+		return TDR_OK;
+	passage = malloc(sizeof(*passage));
+	if (!passage)
+		return error_nomem();
+	served->passage = passage;
+	passage_init(passage, agent, served->peer->link, function, true);
+	passage->args = TAKE_PTR(request->args);
+	passage->kwargs = TAKE_PTR(request->kwargs);
+	passage->received = TAKE_PTR(request->metadata);
+	status = intercept_run(passage, HOOK_RECEIVE);
+	request->args = TAKE_PTR(passage->args);
+	request->kwargs = TAKE_PTR(passage->kwargs);
+	return status;
+}
+
+/* A call that is ready to run, in the list of those being served; with one reference, its runner's. */
+static tdr_status admit(struct peer *peer, const struct message *message, struct request *request,
+                        struct served **ret_served)
+{
+	const struct identity *caller = link_peer(peer->link);
+	struct function *functions[MAX_OVERLOADS];
+	size_t count;
+	struct served *served;
+	tdr_status status = find_functions(peer, request, functions, &count);
+
+	if (status != TDR_OK)
+		return status;
+	served = calloc(1, sizeof(*served));
+	if (!served) {
+		while (count > 0)
+			function_unref(functions[--count]);
+		return error_nomem();
+	}
+	served->peer = peer;
+	status = receive_hooks(served, request, functions[0]->schema->name);
+	if (status == TDR_OK) {
+		status = call_bind(&served->call, &served_ops, functions, count, request->args, request->kwargs);
+	} else {
+		while (count > 0)
+			function_unref(functions[--count]);
+	}
+	if (status != TDR_OK) {
+		if (served->passage)
+			passage_fini(served->passage);
+		free(served->passage);
+		free(served);
+		return status;
+	}
+	agent_hold(peer->agent);
+	served->call.worker_name = caller->name;
+	served->call.worker_id = caller->id;
+	served->call.deadline_ms = deadline_after(message->time_left_ms);
+	served->call_id = message->call_id;
+	served->depth = (uint32_t)request->depth;
+	served->cost = message_cost(message);
+	served->arrived_ns = clock_ns();
+	served->task = (struct task){.run = run_task, .refuse = refuse_task, .nested = request->depth > 1};
+	list_init(&served->task.node);
+	atomic_fetch_add(&peer->agent->serving, 1);
+	atomic_fetch_add(&peer->agent->activity, 1);
+	pthread_mutex_lock(&peer->served_lock);
+	list_append(&peer->served, &served->node);
+	pthread_mutex_unlock(&peer->served_lock);
+	*ret_served = served;
+	return TDR_OK;
+}
+
+void serve_call(struct peer *peer, const struct message *message, unsigned turn)
+{
+	struct request request = {0};
+	struct served *served = NULL;
+	tdr_status status = read_request(message, &peer->agent->codec_limits, &request);
+
+	if (status == TDR_OK)
+		status = admit(peer, message, &request, &served);
+	request_fini(&request);
+	if (status != TDR_OK) {
+		atomic_fetch_add(&peer->agent->metrics.served_failed, 1);
+		link_took(peer->link, message_cost(message));
+		send_error(peer, message->call_id, status, tdr_last_error(), NULL, NULL);
+		return;
+	}
+	if ((served->call.function->flags & TDR_FUNCTION_INLINE) && (turn & TURN_MAY_RUN)) {
+		engine_enter_inline();
+		run(served);
+		engine_leave_inline();
+		return;
+	}
+	engine_submit(peer->agent->engine, &served->task);
+}
+
+/* ---- cancelling ---- */
+
+/* Tells a call that nobody waits for it any more; with the peer's served_lock held. The future to cancel is counted. */
+static tdr_future *mark_cancelled(struct served *served)
+{
+	atomic_store(&served->call.cancelled, true);
+	return tdr_future_ref(served->pending);
+}
+
+void serve_cancel(struct peer *peer, uint64_t call_id)
+{
+	tdr_future *pending = NULL;
+
+	pthread_mutex_lock(&peer->served_lock);
+	list_for_each(node, &peer->served)
+	{
+		struct served *served = list_entry(node, struct served, node);
+
+		if (served->call_id != call_id)
+			continue;
+		pending = mark_cancelled(served);
+		break;
+	}
+	pthread_mutex_unlock(&peer->served_lock);
+	tdr_future_cancel(pending);
+	tdr_future_unref(pending);
+}
+
+void serve_cancel_all(struct peer *peer)
+{
+	for (;;) {
+		tdr_future *pending = NULL;
+
+		pthread_mutex_lock(&peer->served_lock);
+		list_for_each(node, &peer->served)
+		{
+			struct served *served = list_entry(node, struct served, node);
+
+			if (!atomic_load(&served->call.cancelled) && (pending = mark_cancelled(served)))
+				break;
+		}
+		pthread_mutex_unlock(&peer->served_lock);
+		if (!pending)
+			break;
+		tdr_future_cancel(pending);
+		tdr_future_unref(pending);
+	}
+}
+
+void serve_dump(struct peer *peer, struct buffer *text)
+{
+	int64_t now = clock_ns();
+
+	pthread_mutex_lock(&peer->served_lock);
+	list_for_each(node, &peer->served)
+	{
+		const struct served *served = list_entry(node, struct served, node);
+		const char *where = served->pending                  ? "waits for its future"
+		                    : atomic_load(&served->running) ? "runs"
+		                                                    : "is queued";
+		char age[32];
+
+		print_duration((now - served->arrived_ns) / 1000, age, sizeof(age));
+		buffer_printf(text, "serving %s for worker '%s' since %s: %s%s\n", served->call.function->schema->name,
+		              link_peer(peer->link)->name, age, where,
+		              atomic_load(&served->call.cancelled) ? ", cancelled" : "");
+	}
+	pthread_mutex_unlock(&peer->served_lock);
+}

@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "transport/hello.h"
+
+#include "base/error.h"
+#include "value/codec.h"
+
+#include <string.h>
+
+#define HELLO_PARTS 8
+
+tdr_status hello_send(struct lane *lane, enum message_type type, const struct hello *hello)
+{
+	struct encoder encoder;
+	tdr_status status;
+
+	encoder_init(&encoder, &codec_default_limits);
+	encode_array(&encoder, HELLO_PARTS);
+	encode_uint(&encoder, hello->features);
+	encode_string(&encoder, hello->group, strlen(hello->group));
+	encode_string(&encoder, hello->from.name, strlen(hello->from.name));
+	encode_uint(&encoder, hello->from.id);
+	encode_uint(&encoder, hello->from.incarnation);
+	encode_uint(&encoder, hello->to_id);
+	encode_uint(&encoder, hello->to_incarnation);
+	encode_uint(&encoder, hello->credit_bytes);
+	status = encoder.body.failed ? error_nomem()
+	                             : lane_send(lane, &(struct message){.type = (uint8_t)type,
+	                                                                 .body = encoder.body.data,
+	                                                                 .body_size = encoder.body.size});
+	encoder_fini(&encoder);
+	return status;
+}
+
+static tdr_status read_text(struct decoder *decoder, char *ret_text, size_t room)
+{
+	const char *text;
+	size_t size;
+	tdr_status status = decode_string(decoder, &text, &size);
+
+	if (status != TDR_OK)
+		return status;
+	if (size >= room)
+		return error_set(TDR_ELIMIT, "a text of %zu bytes in a greeting, where %zu are allowed", size, room - 1);
+	memcpy(ret_text, text, size);
+	ret_text[size] = '\0';
+	return TDR_OK;
+}
+
+static tdr_status read_u32(struct decoder *decoder, uint32_t *ret_number)
+{
+	uint64_t number;
+	tdr_status status = decode_uint(decoder, &number);
+
+	if (status != TDR_OK)
+		return status;
+	if (number > UINT32_MAX)
+		return error_set(TDR_EPROTO, "a number in a greeting does not fit 32 bits");
+	*ret_number = (uint32_t)number;
+	return TDR_OK;
+}
+
+tdr_status hello_read(const struct message *message, struct hello *ret_hello)
+{
+	struct hello hello = {0};
+	struct decoder decoder;
+	tdr_status status;
+	size_t parts;
+
+	decoder_init(&decoder, &codec_default_limits, message->body, message->body_size, NULL, 0);
+	status = decode_array(&decoder, &parts);
+	if (status == TDR_OK && parts != HELLO_PARTS)
+		status = error_set(TDR_EPROTO, "a greeting of %zu parts, not %d", parts, HELLO_PARTS);
+	if (status == TDR_OK)
+		status = decode_uint(&decoder, &hello.features);
+	if (status == TDR_OK)
+		status = read_text(&decoder, hello.group, sizeof(hello.group));
+	if (status == TDR_OK)
+		status = read_text(&decoder, hello.from.name, sizeof(hello.from.name));
+	if (status == TDR_OK)
+		status = read_u32(&decoder, &hello.from.id);
+	if (status == TDR_OK)
+		status = decode_uint(&decoder, &hello.from.incarnation);
+	if (status == TDR_OK)
+		status = read_u32(&decoder, &hello.to_id);
+	if (status == TDR_OK)
+		status = decode_uint(&decoder, &hello.to_incarnation);
+	if (status == TDR_OK)
+		status = decode_uint(&decoder, &hello.credit_bytes);
+	if (status == TDR_OK)
+		status = decode_end(&decoder);
+	if (status == TDR_OK)
+		*ret_hello = hello;
+	return status;
+}
+
+tdr_status refusal_send(struct lane *lane, enum refusal refusal, const char *text)
+{
+	struct encoder encoder;
+	tdr_status status;
+
+	encoder_init(&encoder, &codec_default_limits);
+	encode_array(&encoder, 2);
+	encode_uint(&encoder, refusal);
+	encode_string(&encoder, text, strlen(text));
+	status = encoder.body.failed ? error_nomem()
+	                             : lane_send(lane, &(struct message){.type = MESSAGE_REFUSE,
+	                                                                 .body = encoder.body.data,
+	                                                                 .body_size = encoder.body.size});
+	encoder_fini(&encoder);
+	return status;
+}
+
+tdr_status refusal_read(const struct message *message, enum refusal *ret_refusal, char *ret_text, size_t size)
+{
+	struct decoder decoder;
+	tdr_status status;
+	uint64_t refusal = 0;
+	size_t parts;
+
+	decoder_init(&decoder, &codec_default_limits, message->body, message->body_size, NULL, 0);
+	status = decode_array(&decoder, &parts);
+	if (status == TDR_OK && parts != 2)
+		status = error_set(TDR_EPROTO, "a refusal of %zu parts, not 2", parts);
+	if (status == TDR_OK)
+		status = decode_uint(&decoder, &refusal);
+	if (status == TDR_OK)
+		status = read_text(&decoder, ret_text, size);
+	if (status == TDR_OK)
+		status = decode_end(&decoder);
+	if (status == TDR_OK)
+		*ret_refusal = (enum refusal)refusal;
+	return status;
+}

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Greetings: the bodies of hello, welcome and refuse messages. docs/protocol.md has their layout. */
+#ifndef TENDRIL_TRANSPORT_HELLO_H
+#define TENDRIL_TRANSPORT_HELLO_H
+
+#include "transport/link.h"
+
+/* Features that both ends must know of to use them; none so far. */
+#define HELLO_FEATURES 0
+
+struct hello {
+	uint64_t features;
+	char group[128];
+	struct identity from; /* its address is not sent */
+	uint32_t to_id;
+	uint64_t to_incarnation;
+	uint64_t credit_bytes; /* of requests that the sender may have outstanding towards `from` */
+};
+
+enum refusal {
+	REFUSED_STRANGER = 1, /* no such group, member or incarnation: the worker that was meant is gone */
+	REFUSED_CROSSED = 2,  /* both ends dialled: the other lane is kept */
+	REFUSED_LEAVING = 3,  /* it shuts down */
+	REFUSED_EARLY = 4,    /* it does not know the members yet: come again soon */
+};
+
+tdr_status hello_send(struct lane *lane, enum message_type type, const struct hello *hello);
+tdr_status hello_read(const struct message *message, struct hello *ret_hello);
+tdr_status refusal_send(struct lane *lane, enum refusal refusal, const char *text);
+tdr_status refusal_read(const struct message *message, enum refusal *ret_refusal, char *ret_text, size_t size);
+
+#endif

@@ -1,0 +1,738 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One link's life.
+ *
+ * Design notes. `set_state` is the only place that changes the state. A lane belongs to the link as `dial` until it is
+ * greeted, then as `lane`; an event of any other lane (one that lost against a crossing one, say) is ignored but for its end.
+ * When both ends dial at once, the lane that the lower id dialled is kept: the lower one refuses the other's hello as crossed, the
+ * higher one adopts the lower's and lets its own go. Events of this link's user are called after the lock was given up, from
+ * what `struct after` has collected.
+ */
+#include "transport/link_internal.h"
+
+#include "base/clock.h"
+#include "base/error.h"
+#include "base/log.h"
+#include "transport/parcel.h"
+
+#include <assert.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+enum {
+	FIRST_RETRY_MS = 2,
+	LAST_RETRY_MS = 1000,
+	MAX_BREAKS = 5, /* within the heartbeat bound: then the worker counts as gone */
+};
+
+static const struct lane_events link_lane_events;
+
+/* What is to be done once the lock has been given up. */
+struct after {
+	bool broken, gone;
+	struct list send;      /* parcels, on `lane` */
+	struct lane *lane;     /* counted */
+	struct lane *close[2]; /* counted; closed at once */
+	struct list drop;      /* parcels */
+	char text[256];
+};
+
+static const char *const state_names[] = {
+#define LINK_STATE_NAME(name, text) [name] = text,
+    LINK_STATE_LIST(LINK_STATE_NAME)
+#undef LINK_STATE_NAME
+};
+
+const char *link_state_name(enum link_state state)
+{
+	return state_names[state];
+}
+
+static void set_state(struct link *link, enum link_state state)
+{
+	assert(link->state < LINK_GONE || state == LINK_CLOSED || state == link->state);
+	if (link->state != state)
+		LOG(TDR_LOG_DEBUG, "event=link_state worker=%s peer=%s from=%s to=%s", link->links->config.self.name,
+		    link->peer.name, state_names[link->state], state_names[state]);
+	link->state = state;
+}
+
+static void after_init(struct after *after)
+{
+	*after = (struct after){0};
+	list_init(&after->send);
+	list_init(&after->drop);
+}
+
+static void after_run(struct link *link, struct after *after)
+{
+	const struct links_config *config = &link->links->config;
+	struct list *node;
+
+	for (size_t i = 0; i < COUNT_OF(after->close); i++) {
+		if (!after->close[i])
+			continue;
+		lane_close(after->close[i], false);
+		lane_unref(after->close[i]);
+	}
+	if (after->broken)
+		config->events->broken(config->context, link, after->text);
+	while ((node = list_shift(&after->send))) {
+		struct parcel *parcel = list_entry(node, struct parcel, node);
+
+		if (lane_send(after->lane, &parcel->message) != TDR_OK)
+			LOG(TDR_LOG_DEBUG, "event=message_dropped peer=%s type=%s error=\"%s\"", link->peer.name,
+			    message_type_name(parcel->message.type), tdr_last_error());
+		parcel_free(parcel);
+	}
+	lane_unref(after->lane);
+	while ((node = list_shift(&after->drop)))
+		parcel_free(list_entry(node, struct parcel, node));
+	if (after->gone)
+		config->events->gone(config->context, link, link->gone_status, link->gone_text);
+}
+
+static void wake_credit_waiters(struct link *link)
+{
+	for (struct list *node; (node = list_shift(&link->waiters));)
+		waiter_wake(list_entry(node, struct waiter, node));
+	atomic_store(&link->credit_awaited, false);
+}
+
+/* ---- the timer; with the lock held ---- */
+
+/* Each setting that has not fired holds `links`. */
+static void timer_start(struct link *link, int64_t delay_ms)
+{
+	if (!timer_clear(link->links->config.engine, &link->timer))
+		links_hold(link->links);
+	timer_set(link->links->config.engine, &link->timer, clock_ms() + delay_ms);
+}
+
+static void timer_stop(struct link *link)
+{
+	if (timer_clear(link->links->config.engine, &link->timer))
+		links_drop(link->links);
+}
+
+/* ---- transitions; with the lock held ---- */
+
+static void become_gone(struct link *link, struct after *after, tdr_status status, const char *format, ...)
+    __attribute__((format(printf, 4, 5)));
+
+static void become_gone(struct link *link, struct after *after, tdr_status status, const char *format, ...)
+{
+	va_list arguments;
+
+	va_start(arguments, format);
+	vsnprintf(link->gone_text, sizeof(link->gone_text), format, arguments);
+	va_end(arguments);
+	link->gone_status = status;
+	LOG(TDR_LOG_INFO, "event=worker_gone worker=%s peer=%s reason=\"%s\"", link->links->config.self.name,
+	    link->peer.name, link->gone_text);
+	set_state(link, LINK_GONE);
+	after->gone = true;
+	after->close[1] = atomic_load(&link->lane) ? atomic_exchange(&link->lane, NULL) : TAKE_PTR(link->dial);
+	list_splice(&after->drop, &link->pending);
+	wake_credit_waiters(link);
+	timer_stop(link);
+}
+
+/* The lane is greeted, by us or by the peer; its reference is taken over. */
+static void become_up(struct link *link, struct after *after, struct lane *lane, const struct hello *hello)
+{
+	set_state(link, LINK_UP);
+	atomic_store(&link->sent, 0);
+	atomic_store(&link->granted, 0);
+	atomic_store(&link->window, MAX_OF(hello->credit_bytes, (uint64_t)1));
+	link->announced = 0;
+	link->up_since_ms = clock_ms();
+	link->suspect_since_ms = 0;
+	link->retry_ms = FIRST_RETRY_MS;
+	link->heartbeat_sent_ms = 0;
+	atomic_store(&link->lane, lane);
+	after->broken = link->broke;
+	snprintf(after->text, sizeof(after->text), "the connection to worker '%s' broke and was made anew",
+	         link->peer.name);
+	link->broke = false;
+	after->lane = lane_ref(lane);
+	list_for_each(node, &link->pending)
+	{
+		const struct parcel *parcel = list_entry(node, struct parcel, node);
+
+		if (parcel->message.type == MESSAGE_CALL)
+			atomic_fetch_add(&link->sent, message_cost(&parcel->message));
+	}
+	list_splice(&after->send, &link->pending);
+	timer_stop(link);
+	if (link->links->config.heartbeat_ms > 0)
+		timer_start(link, link->links->config.heartbeat_ms);
+	wake_credit_waiters(link);
+}
+
+static void retry_later(struct link *link, struct after *after, const char *reason)
+{
+	int64_t now = clock_ms(), bound = link->links->config.heartbeat_bound_ms;
+
+	if (link->suspect_since_ms == 0) {
+		link->suspect_since_ms = now;
+		LOG(TDR_LOG_WARN, "event=worker_suspect worker=%s peer=%s address=%s reason=\"%s\"",
+		    link->links->config.self.name, link->peer.name, link->peer.address, reason);
+	}
+	if (now - link->suspect_since_ms >= bound) {
+		become_gone(link, after, TDR_EUNREACHABLE, "worker '%s' could not be reached at %s for %lld ms: %s",
+		            link->peer.name, link->peer.address, (long long)bound, reason);
+		return;
+	}
+	set_state(link, LINK_WAITING);
+	timer_start(link, link->retry_ms);
+	link->retry_ms = MIN_OF(link->retry_ms * 2, (int64_t)LAST_RETRY_MS);
+}
+
+static void dial(struct link *link, struct after *after)
+{
+	struct links *links = link->links;
+	struct lane_config config = {
+	    .engine = links->config.engine,
+	    .pool = links->config.pool,
+	    .incarnation = links->config.self.incarnation,
+	    .limits = links->config.limits,
+	    .events = &link_lane_events,
+	    .context = link,
+	};
+	struct hello hello = {
+	    .features = HELLO_FEATURES,
+	    .from = links->config.self,
+	    .to_id = link->peer.id,
+	    .to_incarnation = link->peer.incarnation,
+	    .credit_bytes = links->config.credit_bytes,
+	};
+
+	set_state(link, LINK_DIALING);
+	snprintf(hello.group, sizeof(hello.group), "%s", links->group);
+	if (transport_tcp.connect(&config, link->peer.address, links->config.connect_timeout_ms, &link->dial) != TDR_OK) {
+		retry_later(link, after, tdr_last_error());
+		return;
+	}
+	links_hold(links);
+	if (hello_send(link->dial, MESSAGE_HELLO, &hello) != TDR_OK)
+		LOG(TDR_LOG_DEBUG, "event=hello_not_sent peer=%s error=\"%s\"", link->peer.name, tdr_last_error());
+}
+
+/* ---- events of lanes ---- */
+
+static void update_credit(struct link *link, uint64_t credit)
+{
+	if (credit <= atomic_load_explicit(&link->granted, memory_order_relaxed))
+		return;
+	atomic_store(&link->granted, credit);
+	if (!atomic_load(&link->credit_awaited))
+		return;
+	pthread_mutex_lock(&link->lock);
+	wake_credit_waiters(link);
+	pthread_mutex_unlock(&link->lock);
+}
+
+static void handle_heartbeat_ack(struct link *link)
+{
+	int64_t sample, deviation;
+
+	pthread_mutex_lock(&link->lock);
+	if (link->heartbeat_sent_ms > 0) {
+		sample = clock_ms() - link->heartbeat_sent_ms;
+		deviation = sample > link->round_trip_ms ? sample - link->round_trip_ms : link->round_trip_ms - sample;
+		link->round_trip_ms += (sample - link->round_trip_ms) / 8;
+		link->round_trip_deviation_ms += (deviation - link->round_trip_deviation_ms) / 4;
+		link->heartbeat_sent_ms = 0;
+	}
+	pthread_mutex_unlock(&link->lock);
+}
+
+static void handle_refusal(struct link *link, struct lane *lane, const struct message *message)
+{
+	enum refusal refusal;
+	char text[256];
+	struct after after;
+
+	after_init(&after);
+	if (refusal_read(message, &refusal, text, sizeof(text)) != TDR_OK) {
+		lane_close(lane, false);
+		return;
+	}
+	pthread_mutex_lock(&link->lock);
+	if (link->dial == lane && refusal == REFUSED_CROSSED) {
+		after.close[0] = TAKE_PTR(link->dial);
+		set_state(link, LINK_WAITING); /* for the peer's lane, which is on its way */
+		timer_start(link, link->links->config.connect_timeout_ms);
+	} else if (link->dial == lane && refusal == REFUSED_EARLY) {
+		after.close[0] = TAKE_PTR(link->dial);
+		if (link->suspect_since_ms == 0)
+			link->suspect_since_ms = clock_ms(); /* this is no cause for alarm */
+		retry_later(link, &after, text);
+	} else if (link->dial == lane || atomic_load(&link->lane) == lane) {
+		become_gone(link, &after, TDR_EWORKERGONE, "worker '%s' is gone: %s", link->peer.name, text);
+	}
+	pthread_mutex_unlock(&link->lock);
+	after_run(link, &after);
+}
+
+static void handle_welcome(struct link *link, struct lane *lane, const struct message *message)
+{
+	struct hello hello;
+	struct after after;
+	bool valid = hello_read(message, &hello) == TDR_OK;
+
+	after_init(&after);
+	pthread_mutex_lock(&link->lock);
+	if (link->dial == lane && link->state == LINK_DIALING) {
+		if (valid && hello.from.incarnation == link->peer.incarnation && hello.from.id == link->peer.id) {
+			become_up(link, &after, TAKE_PTR(link->dial), &hello);
+		} else if (valid) {
+			become_gone(link, &after, TDR_EWORKERGONE,
+			            "worker '%s' is gone: another process answers at its address %s", link->peer.name,
+			            link->peer.address);
+		} else {
+			become_gone(link, &after, TDR_EWORKERGONE, "worker '%s' answers at %s with what is no welcome: %s",
+			            link->peer.name, link->peer.address, tdr_last_error());
+		}
+	}
+	pthread_mutex_unlock(&link->lock);
+	after_run(link, &after);
+}
+
+static void handle_leave(struct link *link, struct lane *lane)
+{
+	struct after after;
+
+	after_init(&after);
+	pthread_mutex_lock(&link->lock);
+	if (atomic_load(&link->lane) == lane)
+		become_gone(link, &after, TDR_EWORKERGONE, "worker '%s' has left the group", link->peer.name);
+	pthread_mutex_unlock(&link->lock);
+	after_run(link, &after);
+}
+
+static void on_message(struct lane *lane, void *context, const struct message *message, unsigned turn)
+{
+	struct link *link = context;
+
+	if (message->type == MESSAGE_WELCOME) {
+		handle_welcome(link, lane, message);
+		return;
+	}
+	if (message->type == MESSAGE_REFUSE) {
+		handle_refusal(link, lane, message);
+		return;
+	}
+	if (atomic_load_explicit(&link->lane, memory_order_relaxed) != lane)
+		return;
+	update_credit(link, message->credit);
+	switch (message->type) {
+	case MESSAGE_HEARTBEAT:
+		(void)lane_send(lane, &(struct message){.type = MESSAGE_HEARTBEAT_ACK});
+		break;
+	case MESSAGE_HEARTBEAT_ACK:
+		handle_heartbeat_ack(link);
+		break;
+	case MESSAGE_CREDIT:
+		break;
+	case MESSAGE_LEAVE:
+		handle_leave(link, lane);
+		break;
+	default:
+		link->links->config.events->message(link->links->config.context, link, message, turn);
+	}
+}
+
+static void add_stats(struct lane_stats *sum, const struct lane_stats *more)
+{
+	sum->messages_sent += more->messages_sent;
+	sum->messages_received += more->messages_received;
+	sum->bytes_sent += more->bytes_sent;
+	sum->bytes_received += more->bytes_received;
+}
+
+/* The greeted lane has ended and nobody said why: the worker may have died, or only the connection. */
+static void lane_broke(struct link *link, struct after *after, const char *text)
+{
+	int64_t now = clock_ms();
+
+	atomic_fetch_add(&link->epoch, 1);
+	link->broke = true;
+	if (now - link->breaks_since_ms > link->links->config.heartbeat_bound_ms) {
+		link->breaks_since_ms = now;
+		link->breaks = 0;
+	}
+	LOG(TDR_LOG_INFO, "event=lane_broke worker=%s peer=%s reason=\"%s\"", link->links->config.self.name,
+	    link->peer.name, text);
+	if (++link->breaks > MAX_BREAKS) {
+		become_gone(link, after, TDR_EWORKERGONE, "worker '%s' is gone: its connections broke %u times: %s",
+		            link->peer.name, link->breaks, text);
+		return;
+	}
+	timer_stop(link);
+	dial(link, after);
+}
+
+static void on_closed(struct lane *lane, void *context, tdr_status status, bool refused, const char *text)
+{
+	struct link *link = context;
+	struct lane_stats stats = lane->ops->stats(lane);
+	struct lane *ours = lane, *none = NULL;
+	struct after after;
+
+	after_init(&after);
+	pthread_mutex_lock(&link->lock);
+	add_stats(&link->past, &stats);
+	if (link->dial == lane) {
+		link->dial = NULL;
+		if (refused)
+			become_gone(link, &after, TDR_EWORKERGONE,
+			            "worker '%s' is gone: nobody listens at its address %s any more", link->peer.name,
+			            link->peer.address);
+		else
+			retry_later(link, &after, text);
+		lane_unref(lane);
+	} else if (atomic_compare_exchange_strong(&link->lane, &ours, none)) {
+		lane_broke(link, &after, text);
+		lane_unref(lane);
+	}
+	pthread_mutex_unlock(&link->lock);
+	after_run(link, &after);
+	links_drop(link->links);
+}
+
+static void on_opened(struct lane *lane, void *context)
+{
+}
+
+static const struct lane_events link_lane_events = {.opened = on_opened, .message = on_message, .closed = on_closed};
+
+bool link_adopt(struct link *link, struct lane *lane, const struct hello *hello)
+{
+	struct links *links = link->links;
+	struct hello welcome = {
+	    .features = HELLO_FEATURES & hello->features,
+	    .from = links->config.self,
+	    .to_id = link->peer.id,
+	    .to_incarnation = link->peer.incarnation,
+	    .credit_bytes = links->config.credit_bytes,
+	};
+	struct lane *old;
+	struct after after;
+
+	after_init(&after);
+	snprintf(welcome.group, sizeof(welcome.group), "%s", links->group);
+	pthread_mutex_lock(&link->lock);
+	if (link->state >= LINK_GONE || (link->dial && links->config.self.id < link->peer.id)) {
+		enum refusal refusal = link->state == LINK_CLOSED ? REFUSED_LEAVING
+		                       : link->state == LINK_GONE ? REFUSED_STRANGER
+		                                                  : REFUSED_CROSSED;
+
+		pthread_mutex_unlock(&link->lock);
+		(void)refusal_send(lane, refusal,
+		                   refusal == REFUSED_LEAVING    ? "it is leaving the group"
+		                   : refusal == REFUSED_STRANGER ? "it has taken this worker for dead"
+		                                                 : "the lanes crossed");
+		return false;
+	}
+	old = atomic_exchange(&link->lane, NULL);
+	if (old) { /* the peer has seen it break before we did */
+		atomic_fetch_add(&link->epoch, 1);
+		link->broke = true;
+	}
+	after.close[0] = old;
+	after.close[1] = TAKE_PTR(link->dial);
+	lane->config.events = &link_lane_events;
+	lane->config.context = link;
+	lane->config.limits = links->config.limits;
+	(void)hello_send(lane, MESSAGE_WELCOME, &welcome);
+	become_up(link, &after, lane, hello);
+	pthread_mutex_unlock(&link->lock);
+	after_run(link, &after);
+	return true;
+}
+
+/* ---- heartbeats ---- */
+
+/* Silence after which the worker counts as gone: the option, or more where answers have been slow to come. */
+static int64_t heartbeat_bound(const struct link *link)
+{
+	const struct links_config *config = &link->links->config;
+
+	return MAX_OF(config->heartbeat_bound_ms,
+	              3 * config->heartbeat_ms + 4 * (link->round_trip_ms + 4 * link->round_trip_deviation_ms));
+}
+
+static void beat(struct link *link, struct after *after)
+{
+	struct lane *lane = atomic_load(&link->lane);
+	int64_t now = clock_ms(), every = link->links->config.heartbeat_ms;
+	int64_t silent = now - MAX_OF(atomic_load(&lane->received_ms), link->up_since_ms);
+
+	if (silent > heartbeat_bound(link)) {
+		become_gone(link, after, TDR_EWORKERGONE, "worker '%s' is gone: silent for %lld ms", link->peer.name,
+		            (long long)silent);
+		return;
+	}
+	if (silent >= every && now - link->heartbeat_sent_ms >= every) {
+		if (link->heartbeat_sent_ms == 0)
+			link->heartbeat_sent_ms = now;
+		(void)lane_send(lane, &(struct message){.type = MESSAGE_HEARTBEAT});
+	}
+	timer_start(link, every);
+}
+
+static void on_timer(struct timer *timer)
+{
+	struct link *link = container_of(timer, struct link, timer);
+	struct after after;
+
+	after_init(&after);
+	pthread_mutex_lock(&link->lock);
+	if (link->state == LINK_UP)
+		beat(link, &after);
+	else if (link->state == LINK_WAITING)
+		dial(link, &after);
+	pthread_mutex_unlock(&link->lock);
+	after_run(link, &after);
+	links_drop(link->links);
+}
+
+/* ---- for those above ---- */
+
+void link_init(struct link *link, struct links *links, const struct identity *peer)
+{
+	*link = (struct link){.links = links, .peer = *peer, .self = peer->id == links->config.self.id};
+	pthread_mutex_init(&link->lock, NULL);
+	list_init(&link->pending);
+	list_init(&link->waiters);
+	timer_init(&link->timer, on_timer);
+	link->retry_ms = FIRST_RETRY_MS;
+	atomic_store(&link->window, links->config.credit_bytes);
+}
+
+void link_fini(struct link *link)
+{
+	assert(!link->dial && !atomic_load(&link->lane) && list_empty(&link->waiters));
+	for (struct list *node; (node = list_shift(&link->pending));)
+		parcel_free(list_entry(node, struct parcel, node));
+	pthread_mutex_destroy(&link->lock);
+}
+
+void link_close(struct link *link, bool flush)
+{
+	struct lane *lane, *dialled;
+	struct list drop;
+
+	list_init(&drop);
+	pthread_mutex_lock(&link->lock);
+	lane = atomic_exchange(&link->lane, NULL);
+	dialled = TAKE_PTR(link->dial);
+	if (link->state != LINK_GONE) {
+		link->gone_status = TDR_ESHUTDOWN;
+		snprintf(link->gone_text, sizeof(link->gone_text), "the agent of worker '%s' is shutting down",
+		         link->links->config.self.name);
+	}
+	set_state(link, LINK_CLOSED);
+	list_splice(&drop, &link->pending);
+	wake_credit_waiters(link);
+	timer_stop(link);
+	pthread_mutex_unlock(&link->lock);
+	for (struct list *node; (node = list_shift(&drop));)
+		parcel_free(list_entry(node, struct parcel, node));
+	if (lane) {
+		(void)lane_send(lane, &(struct message){.type = MESSAGE_LEAVE});
+		lane_close(lane, flush);
+		lane_unref(lane);
+	}
+	if (dialled) {
+		lane_close(dialled, false);
+		lane_unref(dialled);
+	}
+}
+
+const struct identity *link_peer(const struct link *link)
+{
+	return &link->peer;
+}
+
+enum link_state link_state(struct link *link)
+{
+	enum link_state state;
+
+	pthread_mutex_lock(&link->lock);
+	state = link->state;
+	pthread_mutex_unlock(&link->lock);
+	return state;
+}
+
+uint32_t link_epoch(struct link *link)
+{
+	return atomic_load(&link->epoch);
+}
+
+/* Messages to oneself: delivered by a free thread, as if they had come over a wire. */
+static void deliver_to_self(struct task *task)
+{
+	struct parcel *parcel = container_of(task, struct parcel, task);
+	struct link *link = parcel->context;
+
+	link->links->config.events->message(link->links->config.context, link, &parcel->message, TURN_MAY_RUN);
+	parcel_free(parcel);
+	links_drop(link->links);
+}
+
+static tdr_status send_to_self(struct link *link, const struct message *message)
+{
+	struct parcel *parcel = parcel_new_isolated(message, link->links->config.pool);
+
+	if (!parcel)
+		return error_nomem();
+	parcel->context = link;
+	parcel->task.run = deliver_to_self;
+	links_hold(link->links);
+	engine_defer(link->links->config.engine, &parcel->task);
+	return TDR_OK;
+}
+
+/* Keeps a message until the lane is up; with the lock held. */
+static tdr_status park(struct link *link, const struct message *message)
+{
+	struct parcel *parcel = parcel_new(message);
+
+	if (!parcel)
+		return error_nomem();
+	list_append(&link->pending, &parcel->node);
+	return TDR_OK;
+}
+
+tdr_status link_send(struct link *link, const struct message *message)
+{
+	struct lane *lane;
+	struct after after;
+	tdr_status status;
+
+	if (link->self && link_state(link) != LINK_CLOSED)
+		return send_to_self(link, message);
+	after_init(&after);
+	pthread_mutex_lock(&link->lock);
+	if (link->state >= LINK_GONE) {
+		status = error_set(link->gone_status, "%s", link->gone_text);
+		pthread_mutex_unlock(&link->lock);
+		return status;
+	}
+	lane = link->state == LINK_UP ? lane_ref(atomic_load(&link->lane)) : NULL;
+	if (!lane) {
+		status = park(link, message);
+		if (status == TDR_OK && link->state == LINK_IDLE)
+			dial(link, &after);
+		pthread_mutex_unlock(&link->lock);
+		assert(!after.gone);
+		return status;
+	}
+	if (message->type == MESSAGE_CALL)
+		atomic_fetch_add(&link->sent, message_cost(message));
+	pthread_mutex_unlock(&link->lock);
+	status = lane_send(lane, message);
+	if (status == TDR_EIO) { /* the lane is over, and the link will hear of it soon: the message waits for what follows */
+		pthread_mutex_lock(&link->lock);
+		status = link->state >= LINK_GONE ? error_set(link->gone_status, "%s", link->gone_text) : park(link, message);
+		pthread_mutex_unlock(&link->lock);
+	}
+	lane_unref(lane);
+	return status;
+}
+
+bool link_over_credit(struct link *link)
+{
+	/* More may be granted than was sent: credit for what came over a lane that broke. */
+	int64_t ahead = (int64_t)(atomic_load(&link->sent) - atomic_load(&link->granted));
+
+	return !link->self && ahead > 0 && (uint64_t)ahead >= atomic_load(&link->window);
+}
+
+bool link_await_credit(struct link *link, int64_t deadline_ms)
+{
+	while (link_over_credit(link)) {
+		struct waiter waiter;
+		struct lane *lane = NULL;
+		struct source *source;
+
+		waiter_init(&waiter);
+		pthread_mutex_lock(&link->lock);
+		atomic_store(&link->credit_awaited, true);
+		if (!link_over_credit(link) || link->state >= LINK_GONE) {
+			pthread_mutex_unlock(&link->lock);
+			break;
+		}
+		list_append(&link->waiters, &waiter.node);
+		pthread_mutex_unlock(&link->lock);
+		source = link_source(link, &lane);
+		engine_wait(link->links->config.engine, &waiter, source, deadline_ms);
+		lane_unref(lane);
+		pthread_mutex_lock(&link->lock);
+		list_remove(&waiter.node);
+		pthread_mutex_unlock(&link->lock);
+		if (deadline_ms && clock_ms() >= deadline_ms)
+			return !link_over_credit(link);
+	}
+	return true;
+}
+
+void link_took(struct link *link, size_t cost)
+{
+	struct lane *lane = NULL;
+	bool announce = false;
+
+	if (link->self)
+		return;
+	pthread_mutex_lock(&link->lock);
+	if (link->state == LINK_UP) {
+		uint64_t credit;
+
+		lane = lane_ref(atomic_load(&link->lane));
+		credit = atomic_fetch_add(&lane->credit, cost) + cost;
+		announce = credit - link->announced >= MAX_OF(link->links->config.credit_bytes / 8, (size_t)1);
+		if (announce)
+			link->announced = credit;
+	}
+	pthread_mutex_unlock(&link->lock);
+	if (announce)
+		(void)lane_send(lane, &(struct message){.type = MESSAGE_CREDIT});
+	lane_unref(lane);
+}
+
+struct source *link_source(struct link *link, struct lane **ret_lane)
+{
+	struct lane *lane;
+	struct source *source = NULL;
+
+	pthread_mutex_lock(&link->lock);
+	lane = lane_ref(atomic_load(&link->lane));
+	pthread_mutex_unlock(&link->lock);
+	if (lane)
+		source = lane->ops->source(lane);
+	*ret_lane = lane;
+	return source;
+}
+
+struct lane_stats link_stats(struct link *link)
+{
+	struct lane *lane;
+	struct lane_stats stats;
+
+	pthread_mutex_lock(&link->lock);
+	stats = link->past;
+	lane = lane_ref(atomic_load(&link->lane));
+	pthread_mutex_unlock(&link->lock);
+	if (lane) {
+		struct lane_stats now = lane->ops->stats(lane);
+
+		add_stats(&stats, &now);
+		stats.bytes_queued = now.bytes_queued;
+		lane_unref(lane);
+	}
+	return stats;
+}

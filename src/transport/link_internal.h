@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What link.c (one link's life) and links.c (the set of them) share. */
+#ifndef TENDRIL_TRANSPORT_LINK_INTERNAL_H
+#define TENDRIL_TRANSPORT_LINK_INTERNAL_H
+
+#include "transport/hello.h"
+#include "transport/link.h"
+
+#include <pthread.h>
+
+struct link {
+	struct links *links;
+	struct identity peer;
+	bool self;
+
+	_Atomic(struct lane *) lane; /* greeted; counted; written under the lock, compared without it */
+	_Atomic uint64_t sent;       /* cost of requests sent on this lane */
+	_Atomic uint64_t granted;    /* of these, taken up by the peer */
+	_Atomic uint64_t window;     /* how far `sent` may be ahead */
+	_Atomic uint32_t epoch;
+	_Atomic bool credit_awaited;
+
+	pthread_mutex_t lock; /* guards what follows */
+	enum link_state state;
+	struct lane *dial; /* being opened by us, and not greeted; counted */
+	struct list pending;
+	struct list waiters; /* for credit */
+	struct timer timer;  /* heartbeats while up, dialing again while waiting */
+	bool broke; /* a lane broke since the last one was greeted */
+	unsigned breaks;
+	int64_t breaks_since_ms;
+	int64_t up_since_ms;
+	int64_t suspect_since_ms; /* 0: not suspect */
+	int64_t retry_ms;
+	int64_t heartbeat_sent_ms; /* 0: answered */
+	int64_t round_trip_ms, round_trip_deviation_ms;
+	uint64_t announced; /* credit that the peer was told of by a message of its own */
+	tdr_status gone_status;
+	char gone_text[256];
+	struct lane_stats past; /* of lanes that are over */
+};
+
+struct links {
+	struct links_config config;
+	char group[128];
+	struct listener *listener;
+	pthread_mutex_t lock; /* guards what follows */
+	struct link *members; /* [nmembers]; set once */
+	size_t nmembers;
+	_Atomic size_t count; /* the same, once members may come in; 0 before */
+	struct list arrivals;
+	size_t narrivals;
+	bool closing;
+	size_t active;          /* lanes and timers whose last event has not come */
+	struct waiter *idle;    /* who waits for `active` to reach 0 */
+	uint32_t refused_lanes; /* strangers */
+};
+
+void links_hold(struct links *links);
+void links_drop(struct links *links); /* `links` may be gone afterwards */
+
+void link_init(struct link *link, struct links *links, const struct identity *peer);
+void link_fini(struct link *link);
+
+/* The peer has opened `lane` (its reference is taken over on success) and said hello. False: it was refused. */
+bool link_adopt(struct link *link, struct lane *lane, const struct hello *hello);
+
+/* We leave. */
+void link_close(struct link *link, bool flush);
+
+#endif

@@ -1,0 +1,336 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * All links of an agent: listening, greeting those who come, and closing.
+ *
+ * A lane that somebody else opened is an arrival until its hello has been read and matched with a member; it may cost little
+ * until then: a small body, no storages, a time limit, and a bound on how many there may be. Who says hello before we know the
+ * members ourselves is asked to come again soon.
+ */
+#include "transport/link_internal.h"
+
+#include "base/clock.h"
+#include "base/error.h"
+#include "base/log.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+	MAX_ARRIVALS = 4096,
+	ARRIVAL_BODY_BYTES = 4096,
+};
+
+struct arrival {
+	_Atomic uint32_t references; /* its lane's and its timer's, each until its last event */
+	struct links *links;
+	struct lane *lane; /* counted */
+	struct list node;
+	struct timer timer;
+};
+
+void links_hold(struct links *links)
+{
+	pthread_mutex_lock(&links->lock);
+	links->active++;
+	pthread_mutex_unlock(&links->lock);
+}
+
+void links_drop(struct links *links)
+{
+	pthread_mutex_lock(&links->lock);
+	assert(links->active > 0);
+	if (--links->active == 0 && links->idle)
+		waiter_wake(links->idle);
+	pthread_mutex_unlock(&links->lock);
+}
+
+/* ---- arrivals ---- */
+
+static void arrival_unref(struct arrival *arrival)
+{
+	if (atomic_fetch_sub(&arrival->references, 1) > 1)
+		return;
+	lane_unref(arrival->lane);
+	free(arrival);
+}
+
+/* The time limit does not matter any more. */
+static void arrival_stop_timer(struct arrival *arrival)
+{
+	struct links *links = arrival->links;
+
+	if (!timer_clear(links->config.engine, &arrival->timer))
+		return;
+	arrival_unref(arrival);
+	links_drop(links);
+}
+
+/* Takes it off the list; false if it had been taken off before. */
+static bool arrival_leave(struct arrival *arrival)
+{
+	struct links *links = arrival->links;
+	bool mine;
+
+	pthread_mutex_lock(&links->lock);
+	mine = !list_empty(&arrival->node);
+	if (mine) {
+		list_remove(&arrival->node);
+		links->narrivals--;
+	}
+	pthread_mutex_unlock(&links->lock);
+	return mine;
+}
+
+static const char *find_fault(const struct links *links, const struct hello *hello)
+{
+	const struct identity *member;
+
+	if (strcmp(hello->group, links->group) != 0)
+		return "it belongs to another group";
+	if (hello->to_id != links->config.self.id || hello->to_incarnation != links->config.self.incarnation)
+		return "the worker that it calls is not here any more";
+	if (hello->from.id >= atomic_load(&links->count) || hello->from.id == links->config.self.id)
+		return "it is no member of the group";
+	member = &links->members[hello->from.id].peer;
+	if (member->incarnation != hello->from.incarnation || strcmp(member->name, hello->from.name) != 0)
+		return "it is no member of the group";
+	return NULL;
+}
+
+static void turn_away(struct arrival *arrival, enum refusal refusal, const char *text)
+{
+	(void)refusal_send(arrival->lane, refusal, text);
+	lane_close(arrival->lane, true);
+}
+
+/* Matches a hello with a member, to whose link the lane belongs from then on. */
+static void arrival_match(struct arrival *arrival, const struct hello *hello)
+{
+	struct links *links = arrival->links;
+	const char *fault;
+
+	if (atomic_load(&links->count) == 0) {
+		turn_away(arrival, REFUSED_EARLY, "it has not joined yet");
+		return;
+	}
+	fault = find_fault(links, hello);
+	if (fault) {
+		LOG(TDR_LOG_WARN, "event=stranger worker=%s from=%s name=%s reason=\"%s\"", links->config.self.name,
+		    arrival->lane->peer, hello->from.name, fault);
+		pthread_mutex_lock(&links->lock);
+		links->refused_lanes++;
+		pthread_mutex_unlock(&links->lock);
+		turn_away(arrival, REFUSED_STRANGER, fault);
+		return;
+	}
+	lane_ref(arrival->lane);
+	if (link_adopt(&links->members[hello->from.id], arrival->lane, hello)) {
+		arrival_unref(arrival);
+		return;
+	}
+	lane_unref(arrival->lane);
+	lane_close(arrival->lane, true);
+}
+
+static void arrival_timed_out(struct timer *timer)
+{
+	struct arrival *arrival = container_of(timer, struct arrival, timer);
+	struct links *links = arrival->links;
+
+	if (arrival_leave(arrival)) {
+		LOG(TDR_LOG_WARN, "event=no_hello worker=%s from=%s", links->config.self.name, arrival->lane->peer);
+		lane_close(arrival->lane, false);
+	}
+	arrival_unref(arrival);
+	links_drop(links);
+}
+
+static void arrival_message(struct lane *lane, void *context, const struct message *message, unsigned turn)
+{
+	struct arrival *arrival = context;
+	struct hello hello;
+
+	if (!arrival_leave(arrival))
+		return; /* it is being turned away */
+	arrival_stop_timer(arrival);
+	if (message->type == MESSAGE_HELLO && hello_read(message, &hello) == TDR_OK) {
+		arrival_match(arrival, &hello);
+		return;
+	}
+	LOG(TDR_LOG_WARN, "event=bad_hello worker=%s from=%s type=%s", arrival->links->config.self.name, lane->peer,
+	    message_type_name(message->type));
+	lane_close(lane, false);
+}
+
+static void arrival_closed(struct lane *lane, void *context, tdr_status status, bool refused, const char *text)
+{
+	struct arrival *arrival = context;
+	struct links *links = arrival->links;
+
+	if (arrival_leave(arrival) && status != TDR_OK)
+		LOG(TDR_LOG_WARN, "event=arrival_closed worker=%s from=%s reason=\"%s\"", links->config.self.name,
+		    lane->peer, text);
+	arrival_stop_timer(arrival);
+	arrival_unref(arrival);
+	links_drop(links);
+}
+
+static void arrival_opened(struct lane *lane, void *context)
+{
+}
+
+static const struct lane_events arrival_events = {
+    .opened = arrival_opened,
+    .message = arrival_message,
+    .closed = arrival_closed,
+};
+
+static bool on_accept(void *context, struct lane *lane)
+{
+	struct links *links = context;
+	struct arrival *arrival = calloc(1, sizeof(*arrival));
+	bool welcome;
+
+	if (!arrival)
+		return false;
+	atomic_init(&arrival->references, 2);
+	arrival->links = links;
+	list_init(&arrival->node);
+	timer_init(&arrival->timer, arrival_timed_out);
+	pthread_mutex_lock(&links->lock);
+	welcome = !links->closing && links->narrivals < MAX_ARRIVALS;
+	if (welcome) {
+		links->active += 2; /* its lane and its timer */
+		links->narrivals++;
+		list_append(&links->arrivals, &arrival->node);
+		arrival->lane = lane_ref(lane);
+		lane->config.events = &arrival_events;
+		lane->config.context = arrival;
+		lane->config.limits = (struct lane_limits){.max_body_bytes = ARRIVAL_BODY_BYTES,
+		                                           .max_message_bytes = ARRIVAL_BODY_BYTES};
+		timer_set(links->config.engine, &arrival->timer, clock_ms() + links->config.connect_timeout_ms);
+	}
+	pthread_mutex_unlock(&links->lock);
+	if (!welcome)
+		free(arrival);
+	return welcome;
+}
+
+/* ---- the set ---- */
+
+struct links *links_new(const struct links_config *config)
+{
+	struct links *links = calloc(1, sizeof(*links));
+
+	if (!links)
+		return NULL;
+	links->config = *config;
+	snprintf(links->group, sizeof(links->group), "%s", config->group);
+	pool_ref(config->pool);
+	pthread_mutex_init(&links->lock, NULL);
+	list_init(&links->arrivals);
+	return links;
+}
+
+tdr_status links_listen(struct links *links, const char *host, uint16_t port, uint16_t *ret_port)
+{
+	struct lane_config config = {
+	    .engine = links->config.engine,
+	    .pool = links->config.pool,
+	    .incarnation = links->config.self.incarnation,
+	};
+	tdr_status status = transport_tcp.listen(&config, host, port, on_accept, links, &links->listener);
+
+	if (status == TDR_OK)
+		*ret_port = links->listener->port;
+	return status;
+}
+
+void links_set_address(struct links *links, const char *address)
+{
+	snprintf(links->config.self.address, sizeof(links->config.self.address), "%s", address);
+}
+
+tdr_status links_set_members(struct links *links, const struct identity *members, size_t count)
+{
+	links->members = calloc(count, sizeof(*links->members));
+	if (!links->members)
+		return error_nomem();
+	for (size_t i = 0; i < count; i++)
+		link_init(&links->members[i], links, &members[i]);
+	links->nmembers = count;
+	return TDR_OK;
+}
+
+void links_admit(struct links *links)
+{
+	atomic_store(&links->count, links->nmembers);
+}
+
+struct link *links_get(struct links *links, uint32_t id)
+{
+	return id < links->nmembers ? &links->members[id] : NULL;
+}
+
+/* Closes the lanes of all who have not been greeted. */
+static void close_arrivals(struct links *links)
+{
+	for (;;) {
+		struct list *node;
+		struct lane *lane = NULL;
+
+		pthread_mutex_lock(&links->lock);
+		node = list_shift(&links->arrivals);
+		if (node) {
+			links->narrivals--;
+			lane = lane_ref(list_entry(node, struct arrival, node)->lane);
+		}
+		pthread_mutex_unlock(&links->lock);
+		if (!node)
+			break;
+		lane_close(lane, false);
+		lane_unref(lane);
+	}
+}
+
+void links_close(struct links *links, bool flush)
+{
+	struct waiter waiter;
+
+	pthread_mutex_lock(&links->lock);
+	links->closing = true;
+	pthread_mutex_unlock(&links->lock);
+	if (links->listener) {
+		links->listener->ops->close(links->listener);
+		links->listener = NULL;
+	}
+	close_arrivals(links);
+	for (size_t i = 0; i < links->nmembers; i++)
+		link_close(&links->members[i], flush);
+	waiter_init(&waiter);
+	pthread_mutex_lock(&links->lock);
+	if (links->active > 0) {
+		links->idle = &waiter;
+		pthread_mutex_unlock(&links->lock);
+		engine_wait(links->config.engine, &waiter, NULL, 0);
+		pthread_mutex_lock(&links->lock);
+		links->idle = NULL;
+	}
+	pthread_mutex_unlock(&links->lock);
+}
+
+struct links *links_free(struct links *links)
+{
+	if (!links)
+		return NULL;
+	assert(links->active == 0 && !links->listener && list_empty(&links->arrivals));
+	for (size_t i = 0; i < links->nmembers; i++)
+		link_fini(&links->members[i]);
+	free(links->members);
+	pool_unref(links->config.pool);
+	pthread_mutex_destroy(&links->lock);
+	free(links);
+	return NULL;
+}
