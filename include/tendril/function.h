@@ -6,16 +6,16 @@
  *
  *     ps::push(Tensor grad, *, float lr=0.1) -> int
  *
- * Types: Tensor, int (of 64 bits), float, complex, bool, Scalar (any of these four), str, bytes, Device, RRef, Any, T[], T[N]
- * (a list of N, or one T that stands for N of them), T? (None is allowed), (T, U), Dict(K, V). An alias annotation, as in
- * Tensor(a!), is read and has no effect. A parameter may have a default (`=0.1`, `=None`, `=True`, `="text"`, `=[1, 2]`);
- * those after `*` are taken by keyword only. `-> ()` returns nothing (None), `-> (Tensor values, int count)` a tuple; without
- * `->` anything may be returned. Functions that share a name differ by overload, as in aten::add.Tensor; who calls
- * aten::add gets the first that takes the arguments.
+ * Types: Tensor, int (of 64 bits), float, complex, bool, Scalar (any of these four), str, bytes, Device, RRef, Any,
+ * T[], T[N] (a list of N, or one T that stands for N of them), T? (None is allowed), (T, U), Dict(K, V). An alias
+ * annotation, as in Tensor(a!), is read and has no effect. A parameter may have a default (`=0.1`, `=None`, `=True`,
+ * `="text"`, `=[1, 2]`); those after `*` are taken by keyword only. `-> ()` returns nothing (None), `-> (Tensor values,
+ * int count)` a tuple; without `->` anything may be returned. Functions that share a name differ by overload, as in
+ * aten::add.Tensor; who calls aten::add gets the first that takes the arguments.
  *
- * Arguments are checked before the function runs, so that its readers below cannot fail: an int is taken where a float is
- * wanted, 0 and 1 where a bool is, a float or int where a complex is, "cuda:0" where a Device is, a list for a tuple and
- * the reverse. A bool is not taken for an int.
+ * Arguments are checked before the function runs, so that its readers below cannot fail: an int is taken where a float
+ * is wanted, 0 and 1 where a bool is, a float or int where a complex is, "cuda:0" where a Device is, a list for a tuple
+ * and the reverse. A bool is not taken for an int.
  */
 #ifndef TENDRIL_FUNCTION_H
 #define TENDRIL_FUNCTION_H
