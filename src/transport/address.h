@@ -8,14 +8,19 @@
 #include <netinet/in.h>
 #include <sys/socket.h>
 
-/* Splits "tcp://host:port", "tcp://[v6]:port", and without scheme "host", "host:port", "[v6]:port". Port 0 where none. */
-tdr_status address_split(const char *address, char *ret_scheme, char *ret_host, uint16_t *ret_port);
+/*
+ * Splits "tcp://host:port", "tcp://[v6]:port", and without scheme (then "") "host", "host:port", "[v6]:port", "v6". Port 0 where
+ * none. Errors: TDR_EINVAL.
+ */
+TDR_MUST_USE tdr_status address_split(const char *address, char ret_scheme[ADDRESS_SIZE], char ret_host[ADDRESS_SIZE],
+                                      uint16_t *ret_port);
 
 /* Writes "tcp://host:port", in brackets for IPv6. */
 void address_join(const char *scheme, const char *host, uint16_t port, char ret_address[ADDRESS_SIZE]);
 
-/* The address' numeric host. */
+/* The address' numeric host, an IPv4 address mapped into IPv6 as IPv4; "" where it is neither. Its port. */
 void address_host(const struct sockaddr_storage *address, char ret_host[ADDRESS_SIZE]);
+uint16_t address_port(const struct sockaddr_storage *address);
 
 /*
  * The host to advertise: `advertise` if given; else the address of `interface` if given and usable; else `route` (the local address
