@@ -2,11 +2,11 @@
 /*
  * Values: what a call carries.
  *
- * A value is a counted, immutable tree. Constructors never fail with NULL: where memory runs out, or what they are given
- * cannot be a value (a string that is not UTF-8, NULL for a value), they return an immortal value of kind TDR_INVALID that
- * knows why; containers that are given one become one; and a call that is given one fails for that reason
- * (tdr_value_status). So building arguments needs no checks. Values handed to a constructor are given away; tensors are
- * borrowed.
+ * A value is a counted, immutable tree. Constructors never fail with NULL: where memory runs out, or what they are
+ * given cannot be a value (a string that is not UTF-8, NULL for a value), they return an immortal value of kind
+ * TDR_INVALID that knows why; containers that are given one become one; and a call that is given one fails for that
+ * reason (tdr_value_status). So building arguments needs no checks. Values handed to a constructor are given away;
+ * tensors are borrowed.
  *
  * Lists, dicts and sets may be added to while their maker holds the only reference, and until they are put into another
  * container; so there are no cycles.
@@ -45,7 +45,9 @@ typedef enum tdr_kind {
 
 typedef struct tdr_value tdr_value;
 
-/* Containers may be nested this deep, one alone counting as 1. A message carries 64 unless an agent is told otherwise. */
+/*
+ * Containers may be nested this deep, one alone counting as 1. A message carries 64 unless an agent is told otherwise.
+ */
 #define TDR_MAX_DEPTH 200
 
 TDR_BEGIN_DECLS
@@ -84,8 +86,8 @@ TDR_API tdr_value *tdr_set_new(void);
  * Adds to a container that its caller alone holds. A key that a dict has already gets the new value. `item`, `key` and
  * `value` are given away. Errors: TDR_ETYPE (no such container, or a key of a kind that cannot be one: list, dict, set,
  * tensor, a tuple of such), TDR_ESTATE (somebody else holds the container, or it lies in another), TDR_ELIMIT (nested
- * too deep), TDR_EINVAL (NULL), TDR_ENOMEM. All but those about the container itself turn it into a TDR_INVALID value, so
- * that nobody sends it without what was to be in it.
+ * too deep), TDR_EINVAL (NULL), TDR_ENOMEM. All but those about the container itself turn it into a TDR_INVALID value,
+ * so that nobody sends it without what was to be in it.
  */
 TDR_API tdr_status tdr_list_append(tdr_value *list, tdr_value *item);
 TDR_API tdr_status tdr_dict_put(tdr_value *dict, tdr_value *key, tdr_value *value);
@@ -116,8 +118,8 @@ TDR_API bool tdr_value_is_none(const tdr_value *value);
 TDR_API TDR_MUST_USE tdr_status tdr_value_status(const tdr_value *value);
 
 /*
- * Reading by kind. Errors of all: TDR_ETYPE, naming what was wanted and what came. An int reads as float, and as complex;
- * a float reads as complex. An int past 64 bits gives TDR_ELIMIT (tdr_value_get_bigint reads it).
+ * Reading by kind. Errors of all: TDR_ETYPE, naming what was wanted and what came. An int reads as float, and as
+ * complex; a float reads as complex. An int past 64 bits gives TDR_ELIMIT (tdr_value_get_bigint reads it).
  */
 TDR_API TDR_MUST_USE tdr_status tdr_value_get_bool(const tdr_value *value, bool *ret_truth);
 TDR_API TDR_MUST_USE tdr_status tdr_value_get_int(const tdr_value *value, int64_t *ret_number);

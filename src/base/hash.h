@@ -48,8 +48,8 @@ void hash_index_clear(struct hash_index *index);
 void hash_index_fini(struct hash_index *index);
 
 /*
- * Walks the positions that were added under `hash` (and may be a few others): `probe` begins as (size_t)hash. False at the
- * end.
+ * Walks the positions that were added under `hash` (and may be a few others): `probe` begins as (size_t)hash. False at
+ * the end.
  */
 static inline bool hash_index_next(const struct hash_index *index, uint64_t hash, size_t *probe, uint32_t *ret_position)
 {

@@ -46,7 +46,10 @@ bool pointers_add(struct pointers *pointers, const void *pointer)
 {
 	if (!make_room(pointers))
 		return false;
-	/* The first one past the few brings those into the index. Positions that are there already were left by a failure. */
+	/*
+	 * The first one past the few brings those into the index. Positions that are there already were left by a
+	 * failure.
+	 */
 	if (pointers->count == FEW) {
 		hash_index_clear(&pointers->index);
 		for (uint32_t i = 0; i < FEW; i++)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A set of pointers that remembers the order in which they came: each has a position, 0 and up. A few are looked through one
- * by one, many have an index.
+ * A set of pointers that remembers the order in which they came: each has a position, 0 and up. A few are looked
+ * through one by one, many have an index.
  */
 #ifndef TENDRIL_BASE_POINTERS_H
 #define TENDRIL_BASE_POINTERS_H

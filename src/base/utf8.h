@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * UTF-8 with one thing more: a surrogate may stand encoded in three bytes, as Python's "surrogatepass" writes it, so that
- * every Python string has a form. NUL is a character like any other.
+ * UTF-8 with one thing more: a surrogate may stand encoded in three bytes, as Python's "surrogatepass" writes it, so
+ * that every Python string has a form. NUL is a character like any other.
  */
 #ifndef TENDRIL_BASE_UTF8_H
 #define TENDRIL_BASE_UTF8_H

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The codec: values to bytes and back. MessagePack, with extension types that docs/protocol-values.md lists; tensors' bytes
- * are not in it: an encoder collects the storages that its tensors view, and a decoder is given them again.
+ * The codec: values to bytes and back. MessagePack, with extension types that docs/protocol-values.md lists; tensors'
+ * bytes are not in it: an encoder collects the storages that its tensors view, and a decoder is given them again.
  *
- * The encoder writes each number, string and container in its shortest form; the decoder reads any form that MessagePack
- * allows.
+ * The encoder writes each number, string and container in its shortest form; the decoder reads any form that
+ * MessagePack allows.
  *
  * The decoder trusts nothing: depth, counts and lengths are checked against the limits and against the bytes that are
  * there before memory is taken; everything malformed is TDR_EPROTO (or TDR_ELIMIT), never an assertion.
@@ -30,8 +30,8 @@ extern const struct codec_limits codec_default_limits;
 /* ---- encoding ---- */
 
 /*
- * Values given to an encoder are borrowed until it is reset or finished: it names them when it meets one of their containers
- * again.
+ * Values given to an encoder are borrowed until it is reset or finished: it names them when it meets one of their
+ * containers again.
  */
 struct encoder {
 	struct buffer body;
@@ -54,11 +54,12 @@ void encoder_fini(struct encoder *encoder);
 void encoder_reset(struct encoder *encoder);
 
 /*
- * Adds a value. Tensors' storages are collected, each once per message; a storage of which little is viewed is compacted
- * first: a view whose bytes times 2 are at most its storage's, where that has more than 8 KiB, is cloned, once a message.
- * Errors: TDR_ESHARED (a container met twice: names its places, as in "args[1]['x'] is the same list as args[0]";
- * `encode_value` calls the root "value"), TDR_ELIMIT, TDR_ENOMEM, TDR_EUNSUPPORTED (a tensor that is not on the CPU, an RRef), or
- * what tdr_value_status says of a TDR_INVALID value. After an error the encoder is good for encoder_reset and encoder_fini.
+ * Adds a value. Tensors' storages are collected, each once per message; a storage of which little is viewed is
+ * compacted first: a view whose bytes times 2 are at most its storage's, where that has more than 8 KiB, is cloned,
+ * once a message. Errors: TDR_ESHARED (a container met twice: names its places, as in "args[1]['x'] is the same list as
+ * args[0]"; `encode_value` calls the root "value"), TDR_ELIMIT, TDR_ENOMEM, TDR_EUNSUPPORTED (a tensor that is not on
+ * the CPU, an RRef), or what tdr_value_status says of a TDR_INVALID value. After an error the encoder is good for
+ * encoder_reset and encoder_fini.
  */
 tdr_status encode_value(struct encoder *encoder, const tdr_value *value);
 
@@ -90,14 +91,14 @@ void decoder_init(struct decoder *decoder, const struct codec_limits *limits, co
                   tdr_storage *const storages[], size_t nstorages);
 
 /*
- * Reads one value. Strings, bytes and containers are copied out of the body; tensors refer to the storages. Errors: TDR_EPROTO,
- * TDR_ELIMIT, TDR_EUNSUPPORTED (an RRef), TDR_ENOMEM; then the rest of the body makes no sense.
+ * Reads one value. Strings, bytes and containers are copied out of the body; tensors refer to the storages. Errors:
+ * TDR_EPROTO, TDR_ELIMIT, TDR_EUNSUPPORTED (an RRef), TDR_ENOMEM; then the rest of the body makes no sense.
  */
 tdr_status decode_value(struct decoder *decoder, tdr_value **ret_value);
 
 /*
- * Single parts. Strings and bytes are borrowed from the body, and end in no NUL; strings are UTF-8. Of an array's items at least
- * one byte each is there. Errors: TDR_EPROTO, where nothing has been read.
+ * Single parts. Strings and bytes are borrowed from the body, and end in no NUL; strings are UTF-8. Of an array's items
+ * at least one byte each is there. Errors: TDR_EPROTO, where nothing has been read.
  */
 bool decode_is_nil(struct decoder *decoder); /* whether a nil comes next; it is read if so */
 tdr_status decode_bool(struct decoder *decoder, bool *ret_truth);

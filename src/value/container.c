@@ -2,8 +2,8 @@
 /*
  * Lists, tuples, dicts and sets.
  *
- * Items lie in the container itself where their number was known when it was made, else in memory that doubles. Dicts and
- * sets keep the order of insertion; a few keys are compared one by one, more have an index by hash.
+ * Items lie in the container itself where their number was known when it was made, else in memory that doubles. Dicts
+ * and sets keep the order of insertion; a few keys are compared one by one, more have an index by hash.
  */
 #include "value/layout.h"
 

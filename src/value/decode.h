@@ -31,8 +31,8 @@ struct part {
 };
 
 /*
- * Reads the next part, and moves nothing. As many bytes as it claims are there: those of a string, and one for each item of a
- * container.
+ * Reads the next part, and moves nothing. As many bytes as it claims are there: those of a string, and one for each
+ * item of a container.
  */
 tdr_status decode_part(const struct decoder *decoder, struct part *ret_part);
 

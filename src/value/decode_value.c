@@ -2,9 +2,9 @@
 /*
  * Bytes to values.
  *
- * The bytes come from outside. What each part claims has been held against the bytes that are there (decode_part) before memory
- * is taken for it. Containers can be nested, each claiming all that is left; so the memory of all values is also counted
- * against a bound that grows with the bytes.
+ * The bytes come from outside. What each part claims has been held against the bytes that are there (decode_part)
+ * before memory is taken for it. Containers can be nested, each claiming all that is left; so the memory of all values
+ * is also counted against a bound that grows with the bytes.
  */
 #include "value/decode.h"
 

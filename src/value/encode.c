@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Values to bytes. Each number, string and container takes the shortest form that MessagePack has for it, but for floats, which
- * always take 64 bits. All is written in one pass: nothing has to be known of a container but its count.
+ * Values to bytes. Each number, string and container takes the shortest form that MessagePack has for it, but for
+ * floats, which always take 64 bits. All is written in one pass: nothing has to be known of a container but its count.
  */
 #include "value/encode.h"
 
@@ -133,8 +133,8 @@ static void encode_float(struct encoder *encoder, double number)
 }
 
 /*
- * What leads `size` bytes, items or pairs: `small` with the size in it where it is less than `nsmall`, else one of three lead
- * bytes with the size in 8, 16 or 32 bits; `lead8` 0 where there is no such form.
+ * What leads `size` bytes, items or pairs: `small` with the size in it where it is less than `nsmall`, else one of
+ * three lead bytes with the size in 8, 16 or 32 bits; `lead8` 0 where there is no such form.
  */
 static inline void encode_lead(struct encoder *encoder, size_t size, uint8_t small, size_t nsmall, uint8_t lead8,
                                uint8_t lead16)

@@ -3,8 +3,8 @@
  * Containers that a message meets twice. Bytes are a tree, so one container in two places would arrive as two; that is
  * refused, and both places are named.
  *
- * A container with one reference cannot be met twice, so others alone are remembered: most messages remember none. Where it is
- * is found by a second walk, when it comes to an error.
+ * A container with one reference cannot be met twice, so others alone are remembered: most messages remember none.
+ * Where it is is found by a second walk, when it comes to an error.
  */
 #include "value/encode.h"
 
@@ -60,7 +60,9 @@ static void keep_place(struct search *search)
 	search->nplaces++;
 }
 
-/* Adds the step to one item of a container: "[3]", "['x']"; "{3}" for a set's item or a dict's key, which have no name. */
+/*
+ * Adds the step to one item of a container: "[3]", "['x']"; "{3}" for a set's item or a dict's key, which have no name.
+ */
 static void add_step(struct buffer *path, const struct container_value *container, size_t item)
 {
 	char key[KEY_TEXT];

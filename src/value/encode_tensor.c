@@ -2,9 +2,9 @@
 /*
  * Tensors to bytes, and the storages that a message carries.
  *
- * Each storage is carried once, so that two views of one arrive as two views of one. But a message should not carry a large
- * storage for a small view: such a view is compacted, that is cloned into a storage of its own, and met again it is the
- * same clone.
+ * Each storage is carried once, so that two views of one arrive as two views of one. But a message should not carry a
+ * large storage for a small view: such a view is compacted, that is cloned into a storage of its own, and met again it
+ * is the same clone.
  */
 #include "value/encode.h"
 
@@ -131,8 +131,8 @@ static bool has_plain_strides(const tdr_tensor *tensor)
 
 	if (ndim == 0)
 		return true;
-	shape_fill_strides(ndim, tdr_tensor_sizes(tensor), plain);
-	return memcmp(plain, tdr_tensor_strides(tensor), ndim * sizeof(plain[0])) == 0;
+	return shape_fill_strides(ndim, tdr_tensor_sizes(tensor), plain) &&
+	       memcmp(plain, tdr_tensor_strides(tensor), ndim * sizeof(plain[0])) == 0;
 }
 
 tdr_status encode_tensor(struct encoder *encoder, tdr_tensor *tensor)

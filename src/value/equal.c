@@ -62,43 +62,85 @@ static bool same_parts(const struct float_form *form, const uint8_t *a, const ui
 	return true;
 }
 
-/* Compares element by element, walking both tensors by their strides. */
+/* The dimensions along which one of two tensors of the same sizes moves; strides in bytes. */
+struct walk {
+	size_t ndim;
+	int64_t sizes[TDR_MAX_DIMS], strides_a[TDR_MAX_DIMS], strides_b[TDR_MAX_DIMS];
+};
+
+/*
+ * A dimension of size 1 is left out, since its stride means nothing; and so is one along which neither tensor moves:
+ * one that is expanded has as many elements as its maker likes.
+ */
+static void walk_init(struct walk *walk, const tdr_tensor *a, const tdr_tensor *b)
+{
+	int64_t element = (int64_t)tdr_dtype_size(tdr_tensor_dtype(a));
+
+	walk->ndim = 0;
+	for (size_t dim = 0; dim < tdr_tensor_ndim(a); dim++) {
+		int64_t stride_a = tdr_tensor_strides(a)[dim], stride_b = tdr_tensor_strides(b)[dim];
+
+		if (tdr_tensor_sizes(a)[dim] == 1 || (stride_a == 0 && stride_b == 0))
+			continue;
+		walk->sizes[walk->ndim] = tdr_tensor_sizes(a)[dim];
+		walk->strides_a[walk->ndim] = stride_a * element;
+		walk->strides_b[walk->ndim] = stride_b * element;
+		walk->ndim++;
+	}
+}
+
 static bool same_elements(const tdr_tensor *a, const tdr_tensor *b)
 {
-	size_t ndim = tdr_tensor_ndim(a), size = tdr_dtype_size(tdr_tensor_dtype(a));
-	const int64_t *sizes = tdr_tensor_sizes(a);
-	const int64_t *strides_a = tdr_tensor_strides(a), *strides_b = tdr_tensor_strides(b);
-	const uint8_t *at_a = tdr_tensor_data(a), *at_b = tdr_tensor_data(b);
-	int64_t index[TDR_MAX_DIMS] = {0};
-	int64_t left = tdr_tensor_numel(a);
+	const uint8_t *data_a = tdr_tensor_data(a), *data_b = tdr_tensor_data(b);
+	size_t element = tdr_dtype_size(tdr_tensor_dtype(a)), dim;
 	struct float_form form = float_form(tdr_tensor_dtype(a));
+	int64_t index[TDR_MAX_DIMS] = {0}, at_a = 0, at_b = 0;
+	struct walk walk;
 
-	while (left-- > 0) {
-		size_t dim = ndim;
-
-		if (memcmp(at_a, at_b, size) != 0 && !(form.parts > 0 && same_parts(&form, at_a, at_b)))
+	walk_init(&walk, a, b);
+	do {
+		if (memcmp(data_a + at_a, data_b + at_b, element) != 0 &&
+		    !(form.parts > 0 && same_parts(&form, data_a + at_a, data_b + at_b)))
 			return false;
-		while (dim-- > 0) {
-			at_a += strides_a[dim] * (int64_t)size;
-			at_b += strides_b[dim] * (int64_t)size;
-			if (++index[dim] < sizes[dim])
+		/* The next place: the last dimension that has one goes on, those behind it begin again. */
+		for (dim = walk.ndim; dim-- > 0;) {
+			at_a += walk.strides_a[dim];
+			at_b += walk.strides_b[dim];
+			if (++index[dim] < walk.sizes[dim])
 				break;
-			at_a -= sizes[dim] * strides_a[dim] * (int64_t)size;
-			at_b -= sizes[dim] * strides_b[dim] * (int64_t)size;
+			at_a -= walk.sizes[dim] * walk.strides_a[dim];
+			at_b -= walk.sizes[dim] * walk.strides_b[dim];
 			index[dim] = 0;
 		}
-	}
+	} while (dim != SIZE_MAX);
 	return true;
+}
+
+/* Whether both have one layout, and the same bytes from their first element to their last. There are elements. */
+static bool same_bytes(const tdr_tensor *a, const tdr_tensor *b)
+{
+	size_t ndim = tdr_tensor_ndim(a);
+	int64_t last = 0;
+
+	for (size_t dim = 0; dim < ndim; dim++) {
+		if (tdr_tensor_sizes(a)[dim] == 1)
+			continue;
+		if (tdr_tensor_strides(a)[dim] != tdr_tensor_strides(b)[dim])
+			return false;
+		last += (tdr_tensor_sizes(a)[dim] - 1) * tdr_tensor_strides(a)[dim];
+	}
+	return tdr_tensor_data(a) == tdr_tensor_data(b) ||
+	       memcmp(tdr_tensor_data(a), tdr_tensor_data(b),
+	              ((size_t)last + 1) * tdr_dtype_size(tdr_tensor_dtype(a))) == 0;
 }
 
 static bool same_tensor(const tdr_tensor *a, const tdr_tensor *b)
 {
 	size_t ndim = tdr_tensor_ndim(a);
-	tdr_dtype dtype = tdr_tensor_dtype(a);
 
 	if (a == b)
 		return true;
-	if (dtype != tdr_tensor_dtype(b) || ndim != tdr_tensor_ndim(b))
+	if (tdr_tensor_dtype(a) != tdr_tensor_dtype(b) || ndim != tdr_tensor_ndim(b))
 		return false;
 	for (size_t i = 0; i < ndim; i++)
 		if (tdr_tensor_sizes(a)[i] != tdr_tensor_sizes(b)[i])
@@ -108,10 +150,7 @@ static bool same_tensor(const tdr_tensor *a, const tdr_tensor *b)
 	/* Memory of another device is not ours to read. */
 	if (tdr_tensor_device(a).type != TDR_CPU || tdr_tensor_device(b).type != TDR_CPU)
 		return false;
-	if (tdr_tensor_is_contiguous(a) && tdr_tensor_is_contiguous(b) &&
-	    memcmp(tdr_tensor_data(a), tdr_tensor_data(b), (size_t)tdr_tensor_numel(a) * tdr_dtype_size(dtype)) == 0)
-		return true;
-	return same_elements(a, b);
+	return same_bytes(a, b) || same_elements(a, b);
 }
 
 /* ---- values ---- */

@@ -2,13 +2,13 @@
 /*
  * How values lie in memory: for the files of this layer.
  *
- * A value is one allocation: a head, and behind it what its kind needs. Two kinds of statics stand beside those on the heap: None,
- * True, False and small ints, which need no memory, and one TDR_INVALID value for each reason that there is. They are
- * immortal: never counted, never written.
+ * A value is one allocation: a head, and behind it what its kind needs. Two kinds of statics stand beside those on the
+ * heap: None, True, False and small ints, which need no memory, and one TDR_INVALID value for each reason that there
+ * is. They are immortal: never counted, never written.
  *
- * What holds: a value is written by its maker alone, while he has the only reference and it is `loose`, that is in no
- * container. Containers are nested at most TDR_MAX_DEPTH deep, so that walking a tree by recursion is safe; and none can
- * come to lie in itself.
+ * What holds: a value is written by its maker alone, while he has the only reference and it is not `attached`, that is in no
+ * container. Containers are nested at most TDR_MAX_DEPTH deep, so that walking a tree by recursion is safe; and none
+ * can come to lie in itself.
  */
 #ifndef TENDRIL_VALUE_LAYOUT_H
 #define TENDRIL_VALUE_LAYOUT_H
@@ -127,7 +127,9 @@ tdr_status reason_error(enum reason reason);
 /* A string whose bytes are known to be good, or bytes: a copy. */
 tdr_value *blob_new(tdr_kind kind, const void *data, size_t size);
 
-/* Why a value cannot be put into a container: REASON_NONE, unless it is NULL, TDR_INVALID, or nested too deep already. */
+/*
+ * Why a value cannot be put into a container: REASON_NONE, unless it is NULL, TDR_INVALID, or nested too deep already.
+ */
 enum reason value_unfit(const tdr_value *value);
 
 static inline bool value_is_container(const tdr_value *value)
@@ -153,8 +155,8 @@ void container_empty(struct container_value *container);
 void container_push(struct container_value *container, tdr_value *item);
 
 /*
- * Adds a pair to a dict, or an item to a set (`value` NULL), unless the key is there already: then ret_position has its place, and
- * nothing is taken over. REASON_NONE, REASON_MEMORY, REASON_LARGE; REASON_TWICE where the key was there.
+ * Adds a pair to a dict, or an item to a set (`value` NULL), unless the key is there already: then ret_position has its
+ * place, and nothing is taken over. REASON_NONE, REASON_MEMORY, REASON_LARGE; REASON_TWICE where the key was there.
  */
 enum reason container_put(struct container_value *container, tdr_value *key, tdr_value *value, uint32_t *ret_position);
 

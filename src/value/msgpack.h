@@ -63,7 +63,10 @@ enum extension {
 /* Bytes of an empty extension: ext8, length 0, type. */
 #define MARKER_SIZE 3
 
-/* A tensor's extension: this, then int64 sizes[ndim], and int64 strides[ndim] unless it is marked contiguous. Little-endian. */
+/*
+ * A tensor's extension: this, then int64 sizes[ndim], and int64 strides[ndim] unless it is marked contiguous.
+ * Little-endian.
+ */
 struct wire_tensor {
 	uint32_t storage;
 	uint8_t dtype;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Values as text, as Python would print them. Nothing here depends on the locale, and text that does not fit is counted but not
- * written.
+ * Values as text, as Python would print them. Nothing here depends on the locale, and text that does not fit is counted
+ * but not written.
  */
 #include "value/layout.h"
 
@@ -49,8 +49,8 @@ __attribute__((format(printf, 2, 3))) static void put_format(struct printer *pri
 /* ---- numbers ---- */
 
 /*
- * The fewest digits that read back as `number` (finite, not negative), without point or leading zeros, and the exponent of the
- * first: 0.05 is "5" and -2.
+ * The fewest digits that read back as `number` (finite, not negative), without point or leading zeros, and the exponent
+ * of the first: 0.05 is "5" and -2.
  */
 static int shortest_digits(double number, char digits[20])
 {
@@ -163,7 +163,9 @@ static void put_bigint(struct printer *printer, const struct blob_value *value)
 	if (negative)
 		put(printer, "-", 1);
 	if (value->size > DECIMAL_BYTES) {
-		/* The magnitude of a negative one: all bits turned, and one more. The carry ends where a byte is not 0. */
+		/*
+		 * The magnitude of a negative one: all bits turned, and one more. The carry ends where a byte is not 0.
+		 */
 		size_t lowest = 0;
 
 		while (value->data[lowest] == 0)

@@ -137,7 +137,9 @@ tdr_value *blob_new(tdr_kind kind, const void *data, size_t size)
 	return &value->head;
 }
 
-/* How many bytes of a little-endian two's complement number hold it: the last ones that repeat the sign are not needed. */
+/*
+ * How many bytes of a little-endian two's complement number hold it: the last ones that repeat the sign are not needed.
+ */
 static size_t bigint_size(const uint8_t *bytes, size_t size)
 {
 	uint8_t sign = bytes[size - 1] & 0x80 ? 0xff : 0;

@@ -249,7 +249,10 @@ static void test_bodies_are_bounded(void **state)
 	tdr_value_unref(many);
 }
 
-/* Arrays in arrays, each of which claims all bytes that are left: without a bound these take their number times the body. */
+/*
+ * Arrays in arrays, each of which claims all bytes that are left: without a bound these take their number times the
+ * body.
+ */
 static void test_nested_claims_do_not_multiply_memory(void **state)
 {
 	const size_t size = (size_t)1 << 20, nested = 60;

@@ -372,6 +372,28 @@ static void test_tensors_of_other_shapes_differ(void **state)
 	tdr_tensor_unref(d);
 }
 
+/* An expanded tensor has more elements than anyone can walk. */
+static void test_equality_of_expanded_tensors(void **state)
+{
+	const int64_t sizes[] = {(int64_t)1 << 20, 2, (int64_t)1 << 30}, strides[] = {0, 1, 0};
+	const float x[] = {1, NAN}, y[] = {1, -NAN}, z[] = {1, 2};
+	const float *const data[] = {x, y, z};
+	tdr_value *values[3];
+
+	for (size_t i = 0; i < COUNT_OF(values); i++) {
+		tdr_tensor *row, *expanded;
+
+		assert_int_equal(tdr_tensor_copy_of(data[i], TDR_F32, TDR_SHAPE(2), &row), TDR_OK);
+		assert_int_equal(tdr_tensor_view(tdr_tensor_storage(row), TDR_F32, 3, sizes, strides, 0, &expanded),
+		                 TDR_OK);
+		values[i] = tdr_tensor_value(expanded);
+		tdr_tensor_unref(row);
+		tdr_tensor_unref(expanded);
+	}
+	assert_equal_or_not(tdr_value_ref(values[0]), values[1], true);
+	assert_equal_or_not(values[0], values[2], false);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -391,6 +413,7 @@ int main(void)
 	    cmocka_unit_test(test_equality_of_containers),
 	    cmocka_unit_test(test_equality_of_tensors),
 	    cmocka_unit_test(test_tensors_of_other_shapes_differ),
+	    cmocka_unit_test(test_equality_of_expanded_tensors),
 	};
 
 	return cmocka_run_group_tests_name("value/container", tests, NULL, NULL);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The wire is frozen: every line of the golden corpus ($GOLDEN, golden/values.txt) is checked byte for byte, both ways. And bytes that
- * were cut or changed give a status or a value that is sound, whatever they are.
+ * The wire is frozen: every line of the golden corpus ($GOLDEN, golden/values.txt) is checked byte for byte, both ways.
+ * And bytes that were cut or changed give a status or a value that is sound, whatever they are.
  *
  * With --write it prints the `value` lines of all samples: to be looked at before any is added to the corpus.
  */

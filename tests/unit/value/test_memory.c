@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Memory that runs out. Building, sending, reading and comparing a message is repeated, with each allocation in turn failing: it must
- * end in TDR_ENOMEM or in the right value, and under ASan without a leak.
+ * Memory that runs out. Building, sending, reading and comparing a message is repeated, with each allocation in turn
+ * failing: it must end in TDR_ENOMEM or in the right value, and under ASan without a leak.
  *
  * Linked with --wrap for the three functions below.
  */

@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Values: the bytes of one, which may view two storages.
+ *
+ * Beside crashes it looks for what must hold of every value that is read: it equals itself, it can be sent, what is
+ * then read is equal, and is sent in the same bytes. The parts that messages are made of are read from the same bytes.
+ */
+#include "value/codec.h"
+
+#include <stdio.h>
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+#define CHECK(condition)                                                                                               \
+	do {                                                                                                           \
+		if (!(condition)) {                                                                                    \
+			fprintf(stderr, "%s:%d: %s: %s\n", __FILE__, __LINE__, #condition, tdr_last_error());          \
+			abort();                                                                                       \
+		}                                                                                                      \
+	} while (0)
+
+static tdr_value *read_all(const void *data, size_t size, tdr_storage *const storages[], size_t nstorages)
+{
+	struct decoder decoder;
+	tdr_value *value = NULL;
+	tdr_status status;
+
+	decoder_init(&decoder, &codec_default_limits, data, size, storages, nstorages);
+	status = decode_value(&decoder, &value);
+	CHECK(status == TDR_OK || status == TDR_EPROTO || status == TDR_ELIMIT || status == TDR_EUNSUPPORTED);
+	CHECK((status == TDR_OK) == (value != NULL));
+	return value;
+}
+
+static void check_value(const tdr_value *value)
+{
+	struct encoder encoder, again;
+	char text[100];
+	tdr_value *read;
+
+	CHECK(tdr_value_status(value) == TDR_OK);
+	CHECK(tdr_value_equal(value, value));
+	CHECK(tdr_value_print(value, text, sizeof(text)) > 0);
+	CHECK(strlen(text) < sizeof(text));
+	encoder_init(&encoder, &codec_default_limits);
+	encoder_init(&again, &codec_default_limits);
+	CHECK(encode_value(&encoder, value) == TDR_OK);
+	read = read_all(encoder.body.data, encoder.body.size, encoder.storages, encoder.nstorages);
+	CHECK(read && tdr_value_equal(value, read));
+	CHECK(encode_value(&again, read) == TDR_OK);
+	CHECK(again.body.size == encoder.body.size && again.nstorages == encoder.nstorages);
+	CHECK(memcmp(again.body.data, encoder.body.data, again.body.size) == 0);
+	tdr_value_unref(read);
+	encoder_fini(&encoder);
+	encoder_fini(&again);
+}
+
+/* Reads parts of any kind for as long as one of the readers takes what comes. */
+static void read_parts(const void *data, size_t size)
+{
+	struct decoder decoder;
+	const void *bytes;
+	const char *text;
+	int64_t number;
+	uint64_t positive;
+	size_t count;
+	bool truth;
+
+	decoder_init(&decoder, &codec_default_limits, data, size, NULL, 0);
+	for (;;) {
+		const uint8_t *before = decoder.at;
+
+		if (decode_is_nil(&decoder) || decode_bool(&decoder, &truth) == TDR_OK ||
+		    decode_int(&decoder, &number) == TDR_OK || decode_uint(&decoder, &positive) == TDR_OK ||
+		    decode_array(&decoder, &count) == TDR_OK)
+			continue;
+		CHECK(decoder.at == before);
+		if (decode_string(&decoder, &text, &count) == TDR_OK)
+			CHECK((const uint8_t *)text + count == decoder.at);
+		else if (decode_bytes(&decoder, &bytes, &count) == TDR_OK)
+			CHECK((const uint8_t *)bytes + count == decoder.at);
+		else
+			return;
+	}
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	tdr_storage *storages[2];
+	tdr_value *value;
+
+	CHECK(tdr_storage_new(24, &storages[0]) == TDR_OK && tdr_storage_new(16, &storages[1]) == TDR_OK);
+	memset(tdr_storage_data(storages[0]), 1, 24);
+	memset(tdr_storage_data(storages[1]), 2, 16);
+	value = read_all(data, size, storages, 2);
+	if (value)
+		check_value(value);
+	tdr_value_unref(value);
+	tdr_storage_unref(storages[0]);
+	tdr_storage_unref(storages[1]);
+	read_parts(data, size);
+	return 0;
+}
