@@ -41,10 +41,18 @@
 	static void name(char *const data[], const int64_t strides[], int64_t count, void *context)                    \
 	{                                                                                                              \
 		sum_type *sum = (sum_type *)(void *)data[0];                                                           \
+		const in_type *in = (const in_type *)(const void *)data[1];                                            \
                                                                                                                        \
 		(void)context;                                                                                         \
 		if (strides[0] == 0) {                                                                                 \
 			*sum = (sum_type)((wrap_type)*sum + (wrap_type)name##_run(data[1], strides[1], count));        \
+			return;                                                                                        \
+		}                                                                                                      \
+		if (strides[0] == (int64_t)sizeof(sum_type) && strides[1] == (int64_t)sizeof(in_type)) {               \
+			for (int64_t i = 0; i < count; i++) {                                                          \
+				const in_type a = in[i];                                                               \
+				sum[i] = (sum_type)((wrap_type)sum[i] + (wrap_type)(element));                         \
+			}                                                                                              \
 			return;                                                                                        \
 		}                                                                                                      \
 		for (int64_t i = 0; i < count; i++) {                                                                  \
