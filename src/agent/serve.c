@@ -15,8 +15,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MAX_OVERLOADS 16
-
 struct served {
 	tdr_call call;
 	struct task task;
@@ -291,7 +289,7 @@ static tdr_status find_functions(struct peer *peer, const struct request *reques
 {
 	char like[256];
 
-	*ret_count = registry_find(peer->agent->registry, request->name, request->name_size, ret_functions, MAX_OVERLOADS);
+	*ret_count = registry_find(peer->agent->registry, request->name, request->name_size, ret_functions, REGISTRY_MAX_OVERLOADS);
 	if (*ret_count > 0)
 		return TDR_OK;
 	if (registry_suggest(peer->agent->registry, request->name, request->name_size, like, sizeof(like)))
@@ -328,7 +326,7 @@ static tdr_status admit(struct peer *peer, const struct message *message, struct
                         struct served **ret_served)
 {
 	const struct identity *caller = link_peer(peer->link);
-	struct function *functions[MAX_OVERLOADS];
+	struct function *functions[REGISTRY_MAX_OVERLOADS];
 	size_t count;
 	struct served *served;
 	tdr_status status = find_functions(peer, request, functions, &count);
