@@ -9,6 +9,7 @@
 #include <tendril/engine.h>
 #include <tendril/function.h>
 #include <tendril/future.h>
+#include <tendril/info.h>
 #include <tendril/interceptor.h>
 #include <tendril/log.h>
 #include <tendril/options.h>
