@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Statuses' names and texts, and each thread's last error. */
+#define ERROR_IS_DEFINED_HERE
 #include "base/error.h"
 
 #include "base/macros.h"

@@ -25,4 +25,12 @@ tdr_status error_errno(const char *format, ...) __attribute__((format(printf, 1,
 /* TDR_ENOMEM with its general text. */
 tdr_status error_nomem(void) __attribute__((cold));
 
+/* The static analyser sees one file at a time: what these return tells it which paths are possible. */
+#if defined(__clang_analyzer__) && !defined(ERROR_IS_DEFINED_HERE)
+#define error_set(status, ...) (error_set(status, __VA_ARGS__), (status))
+#define error_prefix(status, ...) (error_prefix(status, __VA_ARGS__), (status))
+#define error_errno(...) (error_errno(__VA_ARGS__), TDR_EIO)
+#define error_nomem() (error_nomem(), TDR_ENOMEM)
+#endif
+
 #endif

@@ -49,7 +49,7 @@ static inline struct list *list_shift(struct list *head)
 
 	if (node == head)
 		return NULL;
-	list_remove(node);
+	list_remove(node); /* NOLINT(clang-analyzer-unix.Malloc): it cannot know that what was freed is on no list */
 	return node;
 }
 

@@ -31,7 +31,7 @@ struct pool *pool_unref(struct pool *pool);
 void *pool_take(struct pool *pool, size_t size);
 
 /* Takes back a block of this pool's; NULL is legal. Any thread, also one that did not take it. */
-void pool_give(struct pool *pool, void *block);
+void pool_give(struct pool *pool, void *data);
 
 struct pool_stats pool_stats(struct pool *pool);
 
