@@ -168,7 +168,7 @@ enum reason container_put(struct container_value *container, tdr_value *key, tdr
 	if (indexed && !hash_index_add(&container->index, hash, container->count))
 		return REASON_MEMORY;
 	attach(container, key);
-	if (container->head.kind == TDR_DICT) {
+	if (value) {
 		attach(container, value);
 		container->items[container->count * 2] = key;
 		container->items[container->count * 2 + 1] = value;
@@ -288,7 +288,7 @@ tdr_status tdr_dict_put(tdr_value *dict, tdr_value *key, tdr_value *value)
 	struct container_value *container = (struct container_value *)dict;
 	tdr_status status = check_open(dict, TDR_DICT);
 	enum reason reason;
-	uint32_t position;
+	uint32_t position = 0;
 
 	if (status == TDR_OK && (dict == key || dict == value)) {
 		tdr_value_unref(dict == key ? (value == key ? NULL : value) : key);

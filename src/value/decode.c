@@ -35,7 +35,7 @@ static size_t left(const struct decoder *decoder)
 	return (size_t)(decoder->end - decoder->at);
 }
 
-tdr_status malformed(const struct decoder *decoder, const uint8_t *at, const char *format, ...)
+void malformed_text(const struct decoder *decoder, const uint8_t *at, const char *format, ...)
 {
 	char text[256];
 	va_list arguments;
@@ -43,8 +43,8 @@ tdr_status malformed(const struct decoder *decoder, const uint8_t *at, const cha
 	va_start(arguments, format);
 	vsnprintf(text, sizeof(text), format, arguments);
 	va_end(arguments);
-	return error_set(TDR_EPROTO, "malformed at byte %zu of %zu: %s", (size_t)(at - decoder->start),
-	                 (size_t)(decoder->end - decoder->start), text);
+	error_set(TDR_EPROTO, "malformed at byte %zu of %zu: %s", (size_t)(at - decoder->start),
+	          (size_t)(decoder->end - decoder->start), text);
 }
 
 static tdr_status ended(const struct decoder *decoder)

@@ -36,8 +36,10 @@ struct part {
  */
 tdr_status decode_part(const struct decoder *decoder, struct part *ret_part);
 
-/* TDR_EPROTO, with the place of `at`. */
-tdr_status malformed(const struct decoder *decoder, const uint8_t *at, const char *format, ...)
+/* Keeps a text with the place of `at`, and is TDR_EPROTO: `return malformed(decoder, decoder->at, "...", ...);`. */
+#define malformed(...) (malformed_text(__VA_ARGS__), TDR_EPROTO)
+
+void malformed_text(const struct decoder *decoder, const uint8_t *at, const char *format, ...)
     __attribute__((format(printf, 3, 4), cold));
 
 #endif

@@ -124,7 +124,7 @@ static tdr_status decode_tensor(struct decoder *decoder, const struct part *part
 
 static tdr_status decode_tensor_value(struct decoder *decoder, const struct part *part, tdr_value **ret_value)
 {
-	tdr_tensor *tensor;
+	tdr_tensor *tensor = NULL;
 	tdr_status status = charge(decoder, sizeof(struct tensor_value));
 
 	if (status == TDR_OK)
@@ -294,7 +294,7 @@ static tdr_status decode_items(struct decoder *decoder, struct container_value *
 		return status;
 	}
 	for (size_t i = 0; i < count; i++) {
-		tdr_value *item;
+		tdr_value *item = NULL;
 
 		status = decode_any(decoder, &item);
 		if (unlikely(status != TDR_OK))

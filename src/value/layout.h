@@ -6,9 +6,9 @@
  * heap: None, True, False and small ints, which need no memory, and one TDR_INVALID value for each reason that there
  * is. They are immortal: never counted, never written.
  *
- * What holds: a value is written by its maker alone, while he has the only reference and it is not `attached`, that is in no
- * container. Containers are nested at most TDR_MAX_DEPTH deep, so that walking a tree by recursion is safe; and none
- * can come to lie in itself.
+ * What holds: a value is written by its maker alone, while he has the only reference and it is not `attached`, that is
+ * in no container. Containers are nested at most TDR_MAX_DEPTH deep, so that walking a tree by recursion is safe; and
+ * none can come to lie in itself.
  */
 #ifndef TENDRIL_VALUE_LAYOUT_H
 #define TENDRIL_VALUE_LAYOUT_H

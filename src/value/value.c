@@ -350,7 +350,7 @@ tdr_status tdr_value_get_int(const tdr_value *value, int64_t *ret_number)
 
 tdr_status tdr_value_get_float(const tdr_value *value, double *ret_number)
 {
-	int64_t number;
+	int64_t number = 0;
 	tdr_status status;
 
 	if (tdr_value_kind(value) == TDR_FLOAT) {

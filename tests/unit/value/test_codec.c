@@ -279,11 +279,11 @@ static void test_memory_bound_lets_values_through(void **state)
 
 	for (size_t i = 0; i < COUNT_OF(items); i++) {
 		memset(bytes, items[i], 100005);
-		memcpy(bytes, "\xdd\x00\x01\x86\xa0", 5);
+		memcpy(bytes, (const uint8_t[]){0xdd, 0x00, 0x01, 0x86, 0xa0}, 5);
 		assert_int_equal(decode_bytes_as_value(bytes, 100005, &limits), TDR_OK);
 	}
 	/* Pairs of two bytes. */
-	memcpy(bytes, "\xde\x00\x80", 3);
+	memcpy(bytes, (const uint8_t[]){0xde, 0x00, 0x80}, 3);
 	for (size_t i = 0; i < 128; i++)
 		memcpy(bytes + 3 + 2 * i, (const uint8_t[]){(uint8_t)i, 0xc0}, 2);
 	assert_int_equal(decode_bytes_as_value(bytes, 3 + 256, &(struct codec_limits){.max_depth = 1}), TDR_OK);

@@ -46,8 +46,8 @@ static int teardown(void **state)
 static tdr_status decode(struct golden *golden, const void *bytes, size_t size, tdr_value **ret_value)
 {
 	struct decoder decoder;
-	uint8_t *copy = malloc(size);
-	tdr_value *value;
+	uint8_t *copy = malloc(size > 0 ? size : 1);
+	tdr_value *value = NULL;
 	tdr_status status;
 
 	memcpy(copy, bytes, size);
@@ -68,7 +68,7 @@ static tdr_status decode(struct golden *golden, const void *bytes, size_t size, 
 static void exercise(struct golden *golden, tdr_value *value)
 {
 	char text[64];
-	tdr_value *again;
+	tdr_value *again = NULL;
 
 	assert_int_equal(tdr_value_status(value), TDR_OK);
 	tdr_value_print(value, text, sizeof(text));
@@ -122,7 +122,7 @@ static void for_each_line(struct golden *golden, void (*check)(struct golden *, 
 static void check_value(struct golden *golden, const char *name, bool same_bytes)
 {
 	size_t sample = sample_find(name, strlen(name));
-	tdr_value *built, *read;
+	tdr_value *built, *read = NULL;
 
 	if (sample == SIZE_MAX)
 		fail_msg("no sample is called %s", name);
