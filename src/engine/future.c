@@ -163,8 +163,10 @@ tdr_status tdr_future_set(tdr_future *future, tdr_value *value)
 		return no_future();
 	}
 	if (tdr_value_kind(value) == TDR_INVALID) {
+		tdr_status status = tdr_value_status(value);
+
 		tdr_value_unref(value);
-		return tdr_future_fail(future, TDR_ENOMEM, "the value could not be made: out of memory, or not UTF-8");
+		return tdr_future_fail(future, status, "the value could not be made: %s", tdr_status_text(status));
 	}
 	if (!future_complete(future, TDR_OK, value, NULL, NULL))
 		return error_set(TDR_ESTATE, "the future has completed already");
