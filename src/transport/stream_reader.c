@@ -317,7 +317,7 @@ static tdr_status check_head(struct stream_reader *reader)
 static tdr_status check_table(struct stream_reader *reader)
 {
 	const struct message_head *head = &reader->head;
-	size_t limit = reader->limits->max_message_bytes;
+	uint64_t limit = MIN_OF(reader->limits->max_message_bytes, (size_t)PTRDIFF_MAX); /* so that no sum overflows */
 	uint64_t frame = MESSAGE_HEAD_SIZE + head->nstorages * sizeof(uint64_t);
 	uint64_t cost = frame + head->body_size;
 
@@ -337,7 +337,7 @@ static tdr_status check_table(struct stream_reader *reader)
 			frame = ROUND_UP(frame, (uint64_t)MESSAGE_STORAGE_ALIGN) + size;
 	}
 	if (cost > limit)
-		return error_set(TDR_ELIMIT, "a %s message larger than the limit of %zu bytes",
+		return error_set(TDR_ELIMIT, "a %s message larger than the limit of %" PRIu64 " bytes",
 		                 message_type_name(head->type), limit);
 	if (frame > MESSAGE_FRAME_MAX)
 		return error_set(TDR_EPROTO, "a %s message with a frame of %" PRIu64 " bytes, past %u",
