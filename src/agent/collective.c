@@ -57,12 +57,18 @@ struct sequence {
 	struct occasion occasion;
 };
 
-/* A message that waits for the lock to be given up. */
+/*
+ * What waits for the lock to be given up: a message, or the end of a gather here. Ends come after the messages that were written
+ * before them: who learns that a gather is over may leave, and close the lanes.
+ */
 struct letter {
 	struct list node;
-	struct link *link;
+	struct link *link; /* NULL: the end of `gather` */
 	enum message_type type;
 	struct encoder encoder;
+	struct gather *gather; /* counted */
+	tdr_status status;
+	char *text;
 };
 
 /* ---- occasions ---- */
@@ -216,7 +222,7 @@ static void write_letter(struct gather *gather, struct list *letters, uint32_t t
                          const char *text)
 {
 	const struct occasion *occasion = &gather->occasion;
-	struct letter *letter = malloc(sizeof(*letter));
+	struct letter *letter = calloc(1, sizeof(*letter));
 	struct encoder *encoder;
 	uint32_t pairs = 0;
 
@@ -253,11 +259,52 @@ static void write_letter(struct gather *gather, struct list *letters, uint32_t t
 	list_append(letters, &letter->node);
 }
 
+/* Completes the gather's future: with its values, or an error. */
+static void end_gather(struct gather *gather, tdr_status status, const char *text)
+{
+	tdr_value *all;
+
+	if (status != TDR_OK) {
+		future_complete(gather->future, status, NULL, text, NULL);
+		return;
+	}
+	all = tdr_list(0, NULL);
+	for (uint32_t i = 0; i < gather->occasion.count; i++)
+		if (tdr_list_append(all, tdr_value_ref(gather->values[i])) != TDR_OK)
+			break; /* it has become invalid, and says so */
+	(void)tdr_future_set(gather->future, all);
+}
+
+static void write_end(struct gather *gather, struct list *letters, tdr_status status, const char *text)
+{
+	struct letter *letter = calloc(1, sizeof(*letter));
+
+	if (!letter) {
+		end_gather(gather, status, text);
+		return;
+	}
+	atomic_fetch_add(&gather->references, 1);
+	letter->gather = gather;
+	letter->status = status;
+	letter->text = strdup(text);
+	list_append(letters, &letter->node);
+}
+
 static void write_to_children(struct gather *gather, struct list *letters, tdr_status status, const char *text)
 {
 	for (uint32_t child = gather->index * FANOUT + 1;
 	     child <= gather->index * FANOUT + FANOUT && child < gather->occasion.count; child++)
 		write_letter(gather, letters, child, false, status, text);
+}
+
+static void letter_free(struct letter *letter)
+{
+	if (letter->link)
+		encoder_fini(&letter->encoder);
+	if (letter->gather)
+		gather_unref(letter->gather);
+	free(letter->text);
+	free(letter);
 }
 
 /* Sends letters, once the lock has been given up. */
@@ -274,11 +321,12 @@ static void post(struct list *letters)
 		    .storages = encoder->storages,
 		};
 
-		if (encoder->body.failed || link_send(letter->link, &message) != TDR_OK)
+		if (!letter->link)
+			end_gather(letter->gather, letter->status, letter->text ? letter->text : "");
+		else if (encoder->body.failed || link_send(letter->link, &message) != TDR_OK)
 			LOG(TDR_LOG_DEBUG, "event=collective_letter_lost to=%s error=\"%s\"", link_peer(letter->link)->name,
 			    tdr_last_error());
-		encoder_fini(&letter->encoder);
-		free(letter);
+		letter_free(letter);
 	}
 }
 
@@ -286,14 +334,9 @@ static void post(struct list *letters)
 
 static void complete(struct gather *gather, struct list *letters)
 {
-	tdr_value *all = tdr_list(0, NULL);
-
-	for (uint32_t i = 0; i < gather->occasion.count; i++)
-		if (tdr_list_append(all, tdr_value_ref(gather->values[i])) != TDR_OK)
-			break; /* it has become invalid, and says so */
 	gather->done = true;
 	write_to_children(gather, letters, TDR_OK, "");
-	(void)tdr_future_set(gather->future, all);
+	write_end(gather, letters, TDR_OK, "");
 	gather_retire(gather);
 }
 
@@ -306,7 +349,7 @@ static void fail(struct gather *gather, struct list *letters, tdr_status status,
 	if (gather->index > 0 && tell_parent)
 		write_letter(gather, letters, parent_of(gather->index), true, status, text);
 	write_to_children(gather, letters, status, text);
-	future_complete(gather->future, status, NULL, text, NULL);
+	write_end(gather, letters, status, text);
 	gather_retire(gather);
 }
 
@@ -788,12 +831,7 @@ void collectives_close(struct collectives *collectives)
 		}
 	}
 	pthread_mutex_unlock(&collectives->lock);
-	while (!list_empty(&letters)) { /* the lanes are closed: there is nobody to tell */
-		struct letter *letter = list_entry(list_shift(&letters), struct letter, node);
-
-		encoder_fini(&letter->encoder);
-		free(letter);
-	}
+	post(&letters); /* the lanes are closed, so only ends get through */
 }
 
 void collectives_fini(struct collectives *collectives)

@@ -6,7 +6,7 @@
 
 #include <string.h>
 
-#define HELLO_PARTS 8
+#define HELLO_PARTS 9
 
 tdr_status hello_send(struct lane *lane, enum message_type type, const struct hello *hello)
 {
@@ -23,6 +23,7 @@ tdr_status hello_send(struct lane *lane, enum message_type type, const struct he
 	encode_uint(&encoder, hello->to_id);
 	encode_uint(&encoder, hello->to_incarnation);
 	encode_uint(&encoder, hello->credit_bytes);
+	encode_uint(&encoder, hello->lanes);
 	status = encoder.body.failed ? error_nomem()
 	                             : lane_send(lane, &(struct message){.type = (uint8_t)type,
 	                                                                 .body = encoder.body.data,
@@ -86,6 +87,8 @@ tdr_status hello_read(const struct message *message, struct hello *ret_hello)
 		status = decode_uint(&decoder, &hello.to_incarnation);
 	if (status == TDR_OK)
 		status = decode_uint(&decoder, &hello.credit_bytes);
+	if (status == TDR_OK)
+		status = read_u32(&decoder, &hello.lanes);
 	if (status == TDR_OK)
 		status = decode_end(&decoder);
 	if (status == TDR_OK)

@@ -15,6 +15,7 @@ struct hello {
 	uint32_t to_id;
 	uint64_t to_incarnation;
 	uint64_t credit_bytes; /* of requests that the sender may have outstanding towards `from` */
+	uint32_t lanes;        /* greeted so far between the two, as `from` knows: tells a new lane from a stale one */
 };
 
 enum refusal {

@@ -4,7 +4,7 @@
  *
  * Design notes. `set_state` is the only place that changes the state. A lane belongs to the link as `dial` until it is
  * greeted, then as `lane`; an event of any other lane (one that lost against a crossing one, say) is ignored but for its end.
- * When both ends dial at once, the lane that the lower id dialled is kept: the lower one refuses the other's hello as crossed, the
+ * A hello that was overtaken, because its sender has adopted our lane meanwhile, tells of fewer lanes than there have been. When both ends dial at once, the lane that the lower id dialled is kept: the lower one refuses the other's hello as crossed, the
  * higher one adopts the lower's and lets its own go. Events of this link's user are called after the lock was given up, from
  * what `struct after` has collected.
  */
@@ -143,6 +143,7 @@ static void become_gone(struct link *link, struct after *after, tdr_status statu
 static void become_up(struct link *link, struct after *after, struct lane *lane, const struct hello *hello)
 {
 	set_state(link, LINK_UP);
+	link->lanes++;
 	atomic_store(&link->sent, 0);
 	atomic_store(&link->granted, 0);
 	atomic_store(&link->window, MAX_OF(hello->credit_bytes, (uint64_t)1));
@@ -207,6 +208,7 @@ static void dial(struct link *link, struct after *after)
 	    .to_id = link->peer.id,
 	    .to_incarnation = link->peer.incarnation,
 	    .credit_bytes = links->config.credit_bytes,
+	    .lanes = link->lanes,
 	};
 
 	set_state(link, LINK_DIALING);
@@ -425,7 +427,9 @@ bool link_adopt(struct link *link, struct lane *lane, const struct hello *hello)
 	after_init(&after);
 	snprintf(welcome.group, sizeof(welcome.group), "%s", links->group);
 	pthread_mutex_lock(&link->lock);
-	if (link->state >= LINK_GONE || (link->dial && links->config.self.id < link->peer.id)) {
+	welcome.lanes = link->lanes + 1;
+	if (link->state >= LINK_GONE || (link->dial && links->config.self.id < link->peer.id) ||
+	    (link->state == LINK_UP && hello->lanes < link->lanes)) {
 		enum refusal refusal = link->state == LINK_CLOSED ? REFUSED_LEAVING
 		                       : link->state == LINK_GONE ? REFUSED_STRANGER
 		                                                  : REFUSED_CROSSED;
