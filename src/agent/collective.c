@@ -725,10 +725,10 @@ static tdr_status resolve_names(tdr_agent *agent, size_t count, const char *cons
 static tdr_status check_value(tdr_agent *agent, const tdr_value *value)
 {
 	struct encoder encoder;
-	tdr_status status;
+	tdr_status status = tdr_value_status(value);
 
-	if (tdr_value_kind(value) == TDR_INVALID)
-		return error_set(TDR_ENOMEM, "the value could not be made: out of memory, or not UTF-8");
+	if (status != TDR_OK)
+		return error_prefix(status, "the value could not be made");
 	encoder_init(&encoder, &agent->codec_limits);
 	status = encode_value(&encoder, value);
 	encoder_fini(&encoder);

@@ -282,12 +282,12 @@ static const struct future_origin outgoing_origin = {
 static tdr_status check_arguments(const tdr_value *args, const tdr_value *kwargs)
 {
 	tdr_kind kind = args ? tdr_value_kind(args) : TDR_TUPLE;
+	tdr_status status = args ? tdr_value_status(args) : TDR_OK;
 
-	if (kind == TDR_INVALID || (kwargs && tdr_value_kind(kwargs) == TDR_INVALID)) {
-		tdr_status status = tdr_value_status(kind == TDR_INVALID ? args : kwargs);
-
-		return error_set(status, "an argument could not be made: %s", tdr_status_text(status));
-	}
+	if (status == TDR_OK && kwargs)
+		status = tdr_value_status(kwargs);
+	if (status != TDR_OK)
+		return error_prefix(status, "an argument could not be made");
 	if (kind != TDR_TUPLE && kind != TDR_LIST)
 		return error_set(TDR_EINVAL, "args must be a tuple or a list (see TDR_ARGS), not %s", tdr_kind_name(kind));
 	if (kwargs && tdr_value_kind(kwargs) != TDR_DICT)

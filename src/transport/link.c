@@ -4,9 +4,10 @@
  *
  * Design notes. `set_state` is the only place that changes the state. A lane belongs to the link as `dial` until it is
  * greeted, then as `lane`; an event of any other lane (one that lost against a crossing one, say) is ignored but for its end.
- * A hello that was overtaken, because its sender has adopted our lane meanwhile, tells of fewer lanes than there have been. When both ends dial at once, the lane that the lower id dialled is kept: the lower one refuses the other's hello as crossed, the
- * higher one adopts the lower's and lets its own go. Events of this link's user are called after the lock was given up, from
- * what `struct after` has collected.
+ * When both ends dial at once, the lane that the lower id dialled is kept: the lower one refuses the other's hello as crossed, the
+ * higher one adopts the lower's and lets its own go. The hello that it had sent may still arrive, when the lanes crossed
+ * and one is up: it tells of fewer lanes than there have been, and is refused. Events of this link's user are called after the
+ * lock was given up, from what `struct after` has collected.
  */
 #include "transport/link_internal.h"
 
