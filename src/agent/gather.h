@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Gathers: one collective under way, as this member sees it. Every function wants the lock of the agent's collectives held. */
+#ifndef TENDRIL_AGENT_GATHER_H
+#define TENDRIL_AGENT_GATHER_H
+
+#include "agent/internal.h"
+#include "agent/occasion.h"
+
+struct gather {
+	_Atomic uint32_t references;
+	struct list node;
+	tdr_agent *agent;
+	struct occasion occasion;
+	uint32_t index;      /* ours in the set */
+	tdr_value **values;  /* [count]; NULL: not arrived; counted */
+	bool *forwarded;     /* [count]; gone up already */
+	uint32_t arrived;
+	bool entered, done;
+	tdr_future *future; /* completes with a list of all values, by index */
+	struct timer flush;
+};
+
+/* The gather of an occasion, a new one if need be; the list holds it. */
+tdr_status gather_get(tdr_agent *agent, const struct occasion *occasion, struct gather **ret_gather);
+void gather_unref(struct gather *gather); /* with or without the lock */
+
+/* Takes it off the list, once it is done and its member has entered it. */
+void gather_retire(struct gather *gather);
+
+/* A value has come; a second one of the same member is dropped. `value` is given away. */
+void gather_arrive(struct gather *gather, uint32_t index, tdr_value *value);
+
+/* Sends on what may go on by now. What is to be sent is added to `letters`. */
+void gather_advance(struct gather *gather, struct list *letters);
+
+/* Ends it with an error: the root tells everybody; any other tells those below, and its parent if `tell_parent`. */
+void gather_fail(struct gather *gather, struct list *letters, tdr_status status, const char *text, bool tell_parent);
+
+/* Sends letters; once the lock has been given up. */
+void letters_post(struct list *letters);
+
+const char *gather_name(const struct gather *gather, uint32_t index);
+
+#endif
