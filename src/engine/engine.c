@@ -249,9 +249,6 @@ bool engine_run_task(tdr_engine *engine)
 
 /* ---- events ---- */
 
-/* Handles events that epoll_wait gave. */
-static void handle_events(tdr_engine *engine, const struct epoll_event *events, int count, unsigned turn);
-
 /* Whether a thread that lingers has something better to do. */
 static bool leave_off(tdr_engine *engine, struct watch *watch)
 {
@@ -262,11 +259,10 @@ static bool leave_off(tdr_engine *engine, struct watch *watch)
 
 /*
  * Serves a source that this thread owns, looks again for a while before it gives it up, and leaves at once when there is
- * anything else to do.
+ * anything else to do. Returns how many `events` came meanwhile.
  */
-static void serve(tdr_engine *engine, struct source *source, unsigned turn)
+static int serve(tdr_engine *engine, struct source *source, unsigned turn, struct epoll_event events[EVENTS])
 {
-	struct epoll_event events[EVENTS];
 	uint64_t served = source->served;
 	bool more = source->ready(source, turn);
 	int count = 0;
@@ -276,47 +272,51 @@ static void serve(tdr_engine *engine, struct source *source, unsigned turn)
 		atomic_store_explicit(&source->watch->wanted, false, memory_order_relaxed);
 		atomic_store(&source->watch->lingering, true);
 		spin_start(&spin, engine);
-		while (!more && spin_on(&spin) && !leave_off(engine, source->watch)) {
+		while (!more && count <= 0 && spin_on(&spin) && !leave_off(engine, source->watch)) {
 			served = source->served;
 			more = source->ready(source, turn);
-			if (source->served != served) {
+			if (source->served != served)
 				spin_renew(&spin);
-				continue;
-			}
-			count = epoll_wait(engine->epoll_fd, events, EVENTS, 0);
-			if (count > 0)
-				break;
+			else
+				count = epoll_wait(engine->epoll_fd, events, EVENTS, 0);
 		}
 		atomic_store(&source->watch->lingering, false);
 	}
 	source_settle(source, more);
-	if (count > 0)
-		handle_events(engine, events, count, turn);
+	return count;
 }
 
-static void handle_events(tdr_engine *engine, const struct epoll_event *events, int count, unsigned turn)
+/* Handles events that epoll_wait gave. Returns how many new ones came meanwhile, in their place. */
+static int handle_events(tdr_engine *engine, struct epoll_event events[EVENTS], int count, unsigned turn)
 {
 	for (int i = 0; i < count; i++) {
 		void *what = events[i].data.ptr;
 		struct source *source;
 
-		if (what == &engine->timer_fd)
+		if (what == &engine->wake_fd)
+			continue; /* to have woken is all */
+		if (what == &engine->timer_fd) {
 			engine_fire_timers(engine);
-		else if (what != &engine->wake_fd && (source = watch_claim(what)) && count == 1)
-			serve(engine, source, turn);
-		else if (what != &engine->wake_fd && source)
+			continue;
+		}
+		source = watch_claim(what);
+		if (source && count == 1)
+			return serve(engine, source, turn, events);
+		if (source)
 			source_settle(source, source->ready(source, turn));
 	}
+	return 0;
 }
 
 bool engine_poll(tdr_engine *engine, int timeout_ms, unsigned turn)
 {
 	struct epoll_event events[EVENTS];
 	int count = epoll_wait(engine->epoll_fd, events, EVENTS, timeout_ms);
+	bool any = count > 0;
 
-	if (count > 0)
-		handle_events(engine, events, count, turn);
-	return count > 0;
+	while (count > 0)
+		count = handle_events(engine, events, count, turn);
+	return any;
 }
 
 /* ---- threads ---- */
