@@ -44,13 +44,16 @@ static void set_port(struct sockaddr_storage *address, uint16_t port)
 
 static uint16_t port_of(int fd)
 {
-	struct sockaddr_storage address;
+	union {
+		struct sockaddr any;
+		struct sockaddr_in four;
+		struct sockaddr_in6 six;
+	} address = {0};
 	socklen_t size = sizeof(address);
 
-	if (getsockname(fd, (struct sockaddr *)&address, &size) < 0)
+	if (getsockname(fd, &address.any, &size) < 0)
 		return 0;
-	return ntohs(address.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&address)->sin6_port
-	                                           : ((struct sockaddr_in *)&address)->sin_port);
+	return ntohs(address.any.sa_family == AF_INET6 ? address.six.sin6_port : address.four.sin_port);
 }
 
 static socklen_t address_size(const struct sockaddr_storage *address)
@@ -168,7 +171,7 @@ static tdr_status find_addresses(const char *host, struct addresses *addresses)
 tdr_status tcp_listen_open(const char *host, uint16_t port, struct tcp_listen *ret_listen)
 {
 	struct tcp_listen listening = {0};
-	struct addresses addresses;
+	struct addresses addresses = {0};
 	char name[TCP_NAME_SIZE];
 	tdr_status status = find_addresses(host, &addresses);
 	int tries = port == 0 ? PORT_TRIES : 1;

@@ -89,7 +89,7 @@ fail:
 tdr_status tcp_probe(const struct tcp_place *place, int64_t deadline_ms, struct tcp_connection **ret_connection,
                      enum wire_version *ret_version)
 {
-	int64_t began = clock_ms(), now;
+	int64_t began = clock_ms(), now, tenths;
 	int pause_ms = FIRST_PAUSE_MS;
 	tdr_status status;
 	bool again;
@@ -111,9 +111,10 @@ tdr_status tcp_probe(const struct tcp_place *place, int64_t deadline_ms, struct 
 	}
 	if (!again)
 		return error_prefix(status, "The store's client cannot connect to (%s, %u)", place->host, place->port);
+	tenths = (now - began) / 100;
 	return error_set(TDR_ETIMEDOUT,
 	                 "The client socket has timed out after %gs while trying to connect to (%s, %u): "
 	                 "%s. Check that the process that hosts the store runs there, and that the host "
 	                 "and port are right.",
-	                 (double)((now - began) / 100) / 10, place->host, place->port, tdr_last_error());
+	                 (double)tenths / 10, place->host, place->port, tdr_last_error());
 }

@@ -422,7 +422,7 @@ static void close_descriptors(struct tdr_store_server *server)
 /* What is left when there is no thread, or its time is over. */
 static void server_free(struct tdr_store_server *server)
 {
-	list_for_each_safe (node, &server->connections)
+	list_for_each_safe(node, &server->connections)
 		connection_drop(server, list_entry(node, struct connection, link));
 	free_dropped(server);
 	service_fini(&server->service);

@@ -154,7 +154,7 @@ static void spot_changed(struct waits_spot *spot, bool value_before, bool value,
 {
 	bool found = false;
 
-	list_for_each (node, &spot->waiting) {
+	list_for_each(node, &spot->waiting) {
 		struct wait *wait = list_entry(node, struct wait_key, link)->wait;
 		bool before = value_before || (!wait->values && queue_before);
 		bool now = value || (!wait->values && queue);

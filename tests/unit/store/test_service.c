@@ -397,8 +397,8 @@ static void test_limit_of_keys(void **state)
 
 	session_init(&session, *state);
 	feed(&session, set, sizeof(set) - 1);
-	for (char key = 'b'; key < 'a' + 15; key++) {
-		set[14] = key;
+	for (int key = 'b'; key < 'a' + 15; key++) {
+		set[14] = (char)key;
 		feed(&session, set + 5, sizeof(set) - 6);
 	}
 	/* an item of a queue counts as a key, what is there already does not count again */

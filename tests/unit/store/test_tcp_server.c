@@ -374,7 +374,7 @@ static int run_out_of_descriptors(void *context)
 {
 	struct rlimit limit = {.rlim_cur = 64, .rlim_max = 64};
 	tdr_store_server *server;
-	int spare[64], count = 0, good, late[2];
+	int spare[64] = {-1}, count = 0, good, late[2];
 	uint16_t port;
 	char answer[8];
 
