@@ -135,12 +135,14 @@ bool future_complete(tdr_future *future, tdr_status status, tdr_value *value, co
 
 	if (status == TDR_OK && !value)
 		value = tdr_none();
+	tdr_future_ref(future); /* who waits may drop the last other reference as soon as it is done */
 	pthread_mutex_lock(&future->lock);
 	if (atomic_load_explicit(&future->state, memory_order_relaxed) == FUTURE_DONE) {
 		pthread_mutex_unlock(&future->lock);
 		tdr_value_unref(value);
 		free(error_copy);
 		free(traceback_copy);
+		tdr_future_unref(future);
 		return false;
 	}
 	future->status = status;
@@ -153,6 +155,7 @@ bool future_complete(tdr_future *future, tdr_status status, tdr_value *value, co
 		waiter_wake(list_entry(node, struct waiter, node));
 	start_callbacks(future);
 	pthread_mutex_unlock(&future->lock);
+	tdr_future_unref(future);
 	return true;
 }
 
