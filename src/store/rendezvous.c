@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/macros.h"
 #include "store/store_internal.h"
+#include "store/tcp_store.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -324,6 +325,8 @@ static tdr_status open_tcp(struct request *request, struct rendezvous *result)
 		return fail(request, status, "%s at %s:%u has not come within %" PRId64 " ms (%s)",
 		            by_other ? "the store's server" : "rank 0", request->host, request->port,
 		            request->timeout_ms, tdr_last_error());
+	if (status == TDR_OK && request->world_size > 0 && !by_other)
+		status = tcp_store_announce(result->store);
 	if (status != TDR_OK)
 		return fail(request, status, "%s", tdr_last_error());
 	return by_agent ? put_attempt_before(request, &result->store) : TDR_OK;
