@@ -13,6 +13,7 @@
 #include "base/error.h"
 
 #include <endian.h>
+#include <stdbool.h>
 #include <string.h>
 
 static void put32(uint8_t *wire, size_t at, uint32_t number)
@@ -99,7 +100,8 @@ tdr_status message_head_read(const uint8_t wire[MESSAGE_HEAD_SIZE], struct messa
 	    .credit = get64(wire, 48),
 	    .time_left_ms = get32(wire, 56),
 	};
-	unsigned allowed = head.type == MESSAGE_CHUNK ? 0 : MESSAGE_BODY_APART;
+	bool chunk = head.type == MESSAGE_CHUNK;
+	unsigned allowed = chunk ? 0 : MESSAGE_BODY_APART;
 
 	if (get32(wire, 0) != MESSAGE_MAGIC)
 		return error_set(
@@ -115,7 +117,7 @@ tdr_status message_head_read(const uint8_t wire[MESSAGE_HEAD_SIZE], struct messa
 		    head.version, MESSAGE_VERSION);
 	if (!message_type_name(head.type))
 		return error_set(TDR_EPROTO, "a message of the unknown type %u", head.type);
-	if ((head.layout & ~allowed) != 0 || get32(wire, 60) != 0)
+	if ((head.layout & ~allowed) != 0 || get32(wire, 60) != 0 || (chunk && (head.flags || head.time_left_ms)))
 		return error_set(TDR_EPROTO, "a message whose head has bits set that must be zero");
 	*ret_head = head;
 	return TDR_OK;

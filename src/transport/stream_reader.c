@@ -201,7 +201,7 @@ static bool next_piece(struct assembly *assembly)
 static struct assembly *assembly_find(struct stream_reader *reader, uint64_t sequence)
 {
 	/* A sender takes turns among its transfers, so the next is mostly the first. */
-	list_for_each (node, &reader->assemblies) {
+	list_for_each(node, &reader->assemblies) {
 		struct assembly *assembly = list_entry(node, struct assembly, node);
 
 		if (assembly->sequence == sequence)

@@ -81,7 +81,7 @@ static void test_head_malformed(void **state)
 	expect(4, 0, TDR_EVERSION, "version 0");
 	expect(5, 0, TDR_EPROTO, "type 0");
 	expect(5, 200, TDR_EPROTO, "type 200");
-	expect(5, MESSAGE_CHUNK, TDR_EPROTO, "zero"); /* a chunk has no layout */
+	expect(5, MESSAGE_CHUNK, TDR_EPROTO, "zero"); /* a chunk has no flags, layout or time */
 	expect(7, 2, TDR_EPROTO, "zero");
 	expect(60, 1, TDR_EPROTO, "zero");
 	expect(63, 1, TDR_EPROTO, "zero");
