@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "base/text.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -331,7 +332,7 @@ static tdr_status read_head(struct decoder *decoder, tdr_agent *agent, struct oc
 		status = decode_string(decoder, &text, &size);
 	if (status != TDR_OK)
 		return status;
-	*ret_text = strndup(text, size);
+	*ret_text = text_copy(text, size);
 	return *ret_text ? TDR_OK : error_nomem();
 }
 

@@ -12,6 +12,7 @@
 #include "base/error.h"
 #include "base/fork.h"
 #include "base/log.h"
+#include "base/text.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -580,7 +581,7 @@ static tdr_status read_text(struct decoder *decoder, char **ret_text)
 	status = decode_string(decoder, &text, &size);
 	if (status != TDR_OK)
 		return status;
-	*ret_text = strndup(text, size);
+	*ret_text = text_copy(text, size);
 	return *ret_text ? TDR_OK : error_nomem();
 }
 

@@ -49,6 +49,11 @@ static tdr_status no_future(void)
 	return error_set(TDR_ENOMEM, "there is no future: memory ran out when it was made");
 }
 
+static tdr_status parents_future(void)
+{
+	return error_set(TDR_EFORKED, "the future belongs to the parent process");
+}
+
 tdr_future *tdr_future_new(tdr_engine *engine)
 {
 	tdr_future *future = calloc(1, sizeof(*future));
@@ -165,6 +170,10 @@ tdr_status tdr_future_set(tdr_future *future, tdr_value *value)
 		tdr_value_unref(value);
 		return no_future();
 	}
+	if (forked(future->fork_generation)) {
+		tdr_value_unref(value);
+		return parents_future();
+	}
 	if (tdr_value_kind(value) == TDR_INVALID) {
 		tdr_status status = tdr_value_status(value);
 
@@ -183,6 +192,8 @@ tdr_status tdr_future_fail(tdr_future *future, tdr_status status, const char *fo
 
 	if (!future)
 		return no_future();
+	if (forked(future->fork_generation))
+		return parents_future();
 	if (status == TDR_OK)
 		return error_set(TDR_EINVAL, "a future does not fail with TDR_OK");
 	va_start(arguments, format);
@@ -276,7 +287,7 @@ tdr_status tdr_future_wait(tdr_future *future, int64_t timeout_ms, tdr_value **r
 	if (!future)
 		return no_future();
 	if (forked(future->fork_generation))
-		return error_set(TDR_EFORKED, "the future belongs to the parent process");
+		return parents_future();
 	if (tdr_future_done(future))
 		return take_outcome(future, ret_value);
 	if (engine_is_inline())
@@ -333,10 +344,15 @@ tdr_status tdr_future_wait_all(size_t count, tdr_future *const futures[], int64_
 
 tdr_status tdr_future_on_done(tdr_future *future, tdr_future_callback call, void *context)
 {
-	struct callback *callback = future ? malloc(sizeof(*callback)) : NULL;
+	struct callback *callback;
 
+	if (!future)
+		return no_future();
+	if (forked(future->fork_generation))
+		return parents_future();
+	callback = malloc(sizeof(*callback));
 	if (!callback)
-		return future ? error_nomem() : no_future();
+		return error_nomem();
 	*callback = (struct callback){.call = call, .context = context};
 	pthread_mutex_lock(&future->lock);
 	*future->last_callback = callback;
