@@ -22,7 +22,8 @@
 	X(INT, shutdown_timeout_ms, 300000, "ms", "how long tdr_shutdown waits for the other members; 0: no limit")    \
 	X(TEXT, listen, NULL, "address", "where to listen, address or address:port; NULL: the advertised address")     \
 	X(TEXT, advertise, NULL, "address",                                                                            \
-	  "what others connect to, address or address:port; NULL: the address of the route towards the store")         \
+	  "what others connect to, address or address:port; NULL: the address of the route towards a tcp store, or "   \
+	  "loopback")                                                                                                  \
 	X(TEXT, interface, NULL, "name", "the network interface whose address to advertise; NULL: by route")           \
 	X(INT, threads, 16, "", "functions that may run at once, in an engine made for the agent")                     \
 	X(INT, max_threads, 1024, "", "with those that wait inside a function")                                        \

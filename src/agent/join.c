@@ -357,7 +357,11 @@ static tdr_status listen_somewhere(tdr_agent *agent)
 		return error_prefix(status, "option listen");
 	if (store_local_address(agent->rendezvous.store, &route, &route_size) != TDR_OK)
 		route_size = 0;
-	address_choose(options->advertise ? host : NULL, options->interface, route_size ? &route : NULL, host);
+	/* A store that no route leads to (hash, file) says nothing of other hosts; and who listens to the world is to be asked. */
+	if (!options->advertise && !options->interface && route_size == 0)
+		snprintf(host, sizeof(host), "127.0.0.1");
+	else
+		address_choose(options->advertise ? host : NULL, options->interface, route_size ? &route : NULL, host);
 	bind_port = bind_port ? bind_port : port;
 	status = links_listen(agent->links, options->listen ? bind_host : options->advertise ? NULL : host, bind_port,
 	                      &chosen);
