@@ -393,7 +393,9 @@ static tdr_status leave_gracefully(tdr_agent *agent, int64_t timeout_ms)
 		return status;
 	if (timeout_ms == TDR_TIMEOUT_DEFAULT)
 		timeout_ms = agent->options.shutdown_timeout_ms;
+	engine_serve_in_waits(true);
 	status = agree_to_leave(agent, deadline_after(timeout_ms));
+	engine_serve_in_waits(false);
 	if (status != TDR_OK)
 		error_prefix(status, "shutdown of '%s'", agent->name);
 	snprintf(text, sizeof(text), "%s", tdr_last_error());

@@ -117,6 +117,12 @@ void waiter_wake(struct waiter *waiter);
  */
 bool engine_wait(tdr_engine *engine, struct waiter *waiter, struct source *hint, int64_t deadline_ms);
 
+/*
+ * From now on (or no more) this thread's waits on an engine without threads run functions and callbacks, too: for one that waits
+ * until everybody's work is done, and would keep its own from being done.
+ */
+void engine_serve_in_waits(bool serves);
+
 /* ---- insight ---- */
 
 struct engine_stats {

@@ -41,6 +41,7 @@ struct engine_thread {
 	tdr_engine *engine; /* whose thread it is, or drives by tdr_engine_progress; NULL: nobody's */
 	enum thread_role role;
 	unsigned inline_depth;    /* brackets of engine_enter_inline */
+	bool serves;              /* see engine_serve_in_waits */
 	int64_t no_spin_until_ns; /* spinning did harm lately */
 };
 

@@ -234,14 +234,35 @@ static bool wait_as_owner(tdr_engine *engine, struct waiter *waiter, struct sour
 	return woken(waiter) || wait_on_futex(waiter, deadline_ms);
 }
 
-/* Waits in an engine without threads: does its work, but runs nobody's functions or callbacks. */
+void engine_serve_in_waits(bool serves)
+{
+	engine_self.serves = serves;
+}
+
+/* Does some of an engine's work, if there is any: all kinds of it, as a free thread would. */
+static bool serve_some(tdr_engine *engine)
+{
+	struct engine_thread before = engine_self;
+	bool some;
+
+	engine_self.engine = engine;
+	engine_self.role = ROLE_FREE;
+	engine_self.serves = false; /* a function that is run now waits as functions do */
+	some = engine_poll(engine, 0, TURN_MAY_RUN) || engine_run_light(engine, TURN_MAY_RUN) || engine_run_task(engine);
+	engine_self.engine = before.engine;
+	engine_self.role = before.role;
+	engine_self.serves = true;
+	return some;
+}
+
+/* Waits in an engine without threads: does its work, but runs functions and callbacks only if the thread serves in waits. */
 static bool wait_driving(tdr_engine *engine, struct waiter *waiter, int64_t deadline_ms)
 {
 	int wake_fd = wake_fd_take(engine);
 	int slice_ms = wake_fd < 0 ? 10 : -1;
 
 	while (!woken(waiter) && !(deadline_ms && clock_ms() >= deadline_ms)) {
-		if (engine_poll(engine, 0, 0) || engine_run_light(engine, 0))
+		if (engine_self.serves ? serve_some(engine) : engine_poll(engine, 0, 0) || engine_run_light(engine, 0))
 			continue;
 		if (wake_fd >= 0)
 			sleep_in_poll(waiter, engine->epoll_fd, POLLIN, wake_fd, deadline_ms);
