@@ -26,8 +26,8 @@ tdr_status expect_status_at(tdr_status status, tdr_status wanted, const char *te
 {
 	if (status != wanted) {
 		atomic_fetch_add(&failures, 1);
-		fprintf(stderr, "%s:%d: expected %s of %s, got %s (last error: %s)\n", file, line, tdr_status_name(wanted),
-		        text, tdr_status_name(status), tdr_last_error());
+		fprintf(stderr, "%s:%d: expected %s of %s, got %s (last error: %s)\n", file, line,
+		        tdr_status_name(wanted), text, tdr_status_name(status), tdr_last_error());
 	}
 	return status;
 }
@@ -220,7 +220,8 @@ void group_make(struct group *group, size_t count, const struct group_config *co
 		group->agents[i] = tdr_agent_new(worker_name(i), &options);
 		if (!group->agents[i])
 			fail_msg("worker%zu: %s", i, tdr_last_error());
-		expect_ok(tdr_register(group->agents[i], "test::echo(Any value) -> Any", echo, NULL, TDR_FUNCTION_INLINE));
+		expect_ok(
+		    tdr_register(group->agents[i], "test::echo(Any value) -> Any", echo, NULL, TDR_FUNCTION_INLINE));
 		if (config->prepare)
 			config->prepare(group->agents[i], i);
 	}
@@ -256,7 +257,8 @@ void group_start(struct group *group, size_t count, const struct group_config *c
 	group_join(group, outcomes);
 	for (size_t i = 0; i < count; i++)
 		if (outcomes[i].status != TDR_OK)
-			fail_msg("worker%zu could not join: %s: %s", i, tdr_status_name(outcomes[i].status), outcomes[i].text);
+			fail_msg("worker%zu could not join: %s: %s", i, tdr_status_name(outcomes[i].status),
+			         outcomes[i].text);
 	free(outcomes);
 }
 

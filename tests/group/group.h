@@ -64,10 +64,13 @@ struct gate {
 	bool open;
 };
 
-#define GATE_INIT {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER}
+#define GATE_INIT                                                                                                      \
+	{                                                                                                              \
+		.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER                                 \
+	}
 
-void gate_pass(struct gate *gate);                   /* waits until it is open */
-void gate_open(struct gate *gate);                   /* for all, for good */
+void gate_pass(struct gate *gate);                    /* waits until it is open */
+void gate_open(struct gate *gate);                    /* for all, for good */
 void gate_await(struct gate *gate, unsigned arrived); /* waits until so many have come */
 unsigned gate_arrived(struct gate *gate);
 
@@ -85,7 +88,7 @@ struct group_config {
 struct group {
 	size_t count;
 	tdr_store *store;
-	tdr_engine *engine;  /* the one engine, or NULL */
+	tdr_engine *engine; /* the one engine, or NULL */
 	tdr_agent **agents; /* [count]; a test that ends one by itself sets it to NULL */
 };
 

@@ -8,7 +8,9 @@
 
 /* ---- functions ---- */
 
-enum { MANY = 1000 };
+enum {
+	MANY = 1000
+};
 
 /* Calls that were deferred, until the test returns from them. */
 static struct {
@@ -87,7 +89,8 @@ static tdr_status add_one_to(tdr_call *call, void *context)
 	tdr_future *inner, *outer;
 	tdr_status status;
 
-	inner = tdr_rpc_async(agent, tdr_arg_string(call, 0), tdr_arg_string(call, 1), TDR_ARGS(tdr_arg_int(call, 2)), NULL);
+	inner = tdr_rpc_async(agent, tdr_arg_string(call, 0), tdr_arg_string(call, 1), TDR_ARGS(tdr_arg_int(call, 2)),
+	                      NULL);
 	outer = tdr_future_then(inner, add_one, NULL);
 	status = tdr_return_future(call, outer);
 	tdr_future_unref(inner);
@@ -111,7 +114,8 @@ static void prepare(tdr_agent *agent, size_t rank)
 	expect_ok(tdr_register(agent, "test::defer(int n=0) -> int", defer, NULL, TDR_FUNCTION_INLINE));
 	expect_ok(tdr_register(agent, "test::drop() -> int", drop, NULL, 0));
 	expect_ok(tdr_register(agent, "test::gate() -> int", pass_gate, NULL, 0));
-	expect_ok(tdr_register(agent, "test::add_one_to(str worker, str function, int n) -> int", add_one_to, agent, 0));
+	expect_ok(
+	    tdr_register(agent, "test::add_one_to(str worker, str function, int n) -> int", add_one_to, agent, 0));
 	expect_ok(tdr_register(agent, "test::wait_inline()", call_self_inline, agent, TDR_FUNCTION_INLINE));
 }
 
@@ -192,14 +196,17 @@ static void continuations_take_values_and_errors(void **state)
 
 static void collections_complete_when_all_have(void **state)
 {
-	enum { COUNT = 50 };
+	enum {
+		COUNT = 50
+	};
 	tdr_future *futures[COUNT], *all;
 	tdr_value *list = NULL;
 	struct group group;
 
 	start(&group, 2);
 	for (int i = 0; i < COUNT; i++)
-		futures[i] = tdr_rpc_async(group.agents[0], worker_name((size_t)i % 2), "test::echo", TDR_ARGS(i), NULL);
+		futures[i] =
+		    tdr_rpc_async(group.agents[0], worker_name((size_t)i % 2), "test::echo", TDR_ARGS(i), NULL);
 	all = tdr_future_collect(tdr_agent_engine(group.agents[0]), COUNT, futures);
 	expect_ok(tdr_future_wait(all, PATIENCE_MS, &list));
 	expect_ok(tdr_future_wait_all(COUNT, futures, PATIENCE_MS));
@@ -271,7 +278,8 @@ static void futures_may_be_dropped_at_any_time(void **state)
 
 	start(&group, 2);
 	for (int i = 0; i < 200; i++)
-		tdr_future_unref(tdr_rpc_async(group.agents[0], worker_name((size_t)i % 2), "test::echo", TDR_ARGS(i), NULL));
+		tdr_future_unref(
+		    tdr_rpc_async(group.agents[0], worker_name((size_t)i % 2), "test::echo", TDR_ARGS(i), NULL));
 	group_end(&group);
 }
 
@@ -322,7 +330,8 @@ static void deferred_calls_return_from_other_threads(void **state)
 
 	start(&group, 2);
 	for (int i = 0; i < MANY; i++)
-		futures[i] = tdr_rpc_async(group.agents[0], worker_name((size_t)i % 2), "test::defer", TDR_ARGS(i), NULL);
+		futures[i] =
+		    tdr_rpc_async(group.agents[0], worker_name((size_t)i % 2), "test::defer", TDR_ARGS(i), NULL);
 	eventually(shelf_has, &all);
 	in_parallel(4, return_all, NULL);
 	for (int i = 0; i < MANY; i++) {
@@ -345,7 +354,8 @@ static void a_deferred_call_that_is_dropped_fails(void **state)
 
 	start(&group, 2);
 	for (size_t i = 0; i < 2; i++) {
-		expect_status(tdr_rpc_sync(group.agents[0], worker_name(i), "test::drop", NULL, NULL, NULL), TDR_EREMOTE);
+		expect_status(tdr_rpc_sync(group.agents[0], worker_name(i), "test::drop", NULL, NULL, NULL),
+		              TDR_EREMOTE);
 		expect_error("dropped the call without returning");
 	}
 	group_end(&group);
@@ -362,11 +372,13 @@ static void asynchronous_functions_return_what_their_future_brings(void **state)
 		for (size_t j = 0; j < 3; j++)
 			expect_true(call_int(group.agents[0], worker_name(i), "test::add_one_to",
 			                     TDR_ARGS(worker_name(j), "test::echo", 41)) == 42);
-	expect_status(tdr_rpc_sync(group.agents[0], "worker1", "test::add_one_to", TDR_ARGS("worker2", "no::such", 1), NULL,
-	                           NULL), TDR_ENOFUNCTION);
+	expect_status(tdr_rpc_sync(group.agents[0], "worker1", "test::add_one_to", TDR_ARGS("worker2", "no::such", 1),
+	                           NULL, NULL),
+	              TDR_ENOFUNCTION);
 	expect_error("inside: no::such on worker 'worker2'");
-	expect_status(tdr_rpc_sync(group.agents[0], "worker1", "test::add_one_to", TDR_ARGS("worker9", "no::such", 1), NULL,
-	                           NULL), TDR_ENOWORKER);
+	expect_status(tdr_rpc_sync(group.agents[0], "worker1", "test::add_one_to", TDR_ARGS("worker9", "no::such", 1),
+	                           NULL, NULL),
+	              TDR_ENOWORKER);
 	group_end(&group);
 }
 
@@ -379,8 +391,8 @@ static void a_thousand_asynchronous_calls_are_in_flight(void **state)
 
 	start(&group, 3);
 	for (int i = 0; i < MANY; i++)
-		futures[i] = tdr_rpc_async(group.agents[0], "worker1", "test::add_one_to", TDR_ARGS("worker2", "test::defer", i),
-		                           NULL);
+		futures[i] = tdr_rpc_async(group.agents[0], "worker1", "test::add_one_to",
+		                           TDR_ARGS("worker2", "test::defer", i), NULL);
 	eventually(shelf_has, &all);
 	call_ok(group.agents[0], "worker1", "test::echo", TDR_ARGS(1));
 	in_parallel(2, return_all, NULL);

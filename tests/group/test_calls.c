@@ -242,7 +242,8 @@ static void arguments_and_results_are_isolated(void **state)
 		tdr_tensor *tensor;
 
 		assert_int_equal(tdr_tensor_zeros(TDR_U8, TDR_SHAPE(1000), &tensor), TDR_OK);
-		expect_ok(tdr_rpc_sync(group.agents[0], worker_name(i), "test::scribble", TDR_ARGS(tensor), NULL, &result));
+		expect_ok(
+		    tdr_rpc_sync(group.agents[0], worker_name(i), "test::scribble", TDR_ARGS(tensor), NULL, &result));
 		expect_true(((uint8_t *)tdr_tensor_data(tensor))[999] == 0);
 		if (tensor_of(result)) {
 			expect_true(((uint8_t *)tdr_tensor_data(tensor_of(result)))[999] == 7);
@@ -274,7 +275,8 @@ static tdr_status name_caller(tdr_call *call, void *context)
 
 static void prepare_sum(tdr_agent *agent, size_t rank)
 {
-	expect_ok(tdr_register(agent, "test::sum(int a, int b=10, *, int c=100) -> int", sum, NULL, TDR_FUNCTION_INLINE));
+	expect_ok(
+	    tdr_register(agent, "test::sum(int a, int b=10, *, int c=100) -> int", sum, NULL, TDR_FUNCTION_INLINE));
 	expect_ok(tdr_register(agent, "test::caller() -> str", name_caller, NULL, 0));
 }
 
@@ -465,7 +467,10 @@ static void functions_come_and_go_while_members(void **state)
 
 /* ---- from many threads ---- */
 
-enum { CALLERS = 8, CALLS = 200 };
+enum {
+	CALLERS = 8,
+	CALLS = 200
+};
 
 static void call_often(void *context, size_t index)
 {

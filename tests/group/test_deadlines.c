@@ -73,7 +73,8 @@ static void prepare(tdr_agent *agent, size_t rank)
 	expect_ok(tdr_register(agent, "test::gate()", pass_gate, NULL, 0));
 	expect_ok(tdr_register(agent, "test::count()", count, NULL, 0));
 	expect_ok(tdr_register(agent, "test::time_left() -> int", time_left, NULL, TDR_FUNCTION_INLINE));
-	expect_ok(tdr_register(agent, "test::ask(str worker, int timeout, bool local=False) -> int", ask_time_left, agent, 0));
+	expect_ok(tdr_register(agent, "test::ask(str worker, int timeout, bool local=False) -> int", ask_time_left,
+	                       agent, 0));
 	expect_ok(tdr_register(agent, "test::until_cancelled()", until_cancelled, NULL, 0));
 	expect_ok(tdr_register(agent, "test::pass_on(str worker)", pass_on, agent, 0));
 }
@@ -207,8 +208,8 @@ static void calls_inside_a_call_inherit_its_deadline(void **state)
 	left = int_of(call_for(agent, "worker1", "test::ask", TDR_ARGS("worker2", TDR_TIMEOUT_NEVER), 20000,
 	                       TDR_RPC_LOCAL_TIMEOUT));
 	expect_true(left == INT64_MAX);
-	left = int_of(call_for(agent, "worker1", "test::ask", TDR_ARGS("worker2", TDR_TIMEOUT_NEVER, tdr_bool(true)), 20000,
-	                       0));
+	left = int_of(
+	    call_for(agent, "worker1", "test::ask", TDR_ARGS("worker2", TDR_TIMEOUT_NEVER, tdr_bool(true)), 20000, 0));
 	expect_true(left == INT64_MAX);
 	group_end(&group);
 }
@@ -287,7 +288,8 @@ static void a_negative_timeout_is_refused(void **state)
 	struct group group;
 
 	start(&group, 2);
-	expect_future(call_for(group.agents[0], "worker1", "test::count", NULL, -2, 0), TDR_EINVAL, "a timeout of -2 ms");
+	expect_future(call_for(group.agents[0], "worker1", "test::count", NULL, -2, 0), TDR_EINVAL,
+	              "a timeout of -2 ms");
 	expect_future(call_for(group.agents[0], "worker1", "test::count", NULL, INT64_MAX, 0), TDR_OK, NULL);
 	group_end(&group);
 }
@@ -306,7 +308,8 @@ static void cancelling_reaches_the_callee(void **state)
 	start(&group, 2);
 	gate_open(&gate);
 	for (size_t i = 0; i < 2; i++) {
-		tdr_future *future = tdr_rpc_async(group.agents[0], worker_name(i), "test::until_cancelled", NULL, NULL);
+		tdr_future *future =
+		    tdr_rpc_async(group.agents[0], worker_name(i), "test::until_cancelled", NULL, NULL);
 
 		gate_await(&gate, (unsigned)i + 1);
 		tdr_future_cancel(future);
