@@ -43,8 +43,9 @@ tdr_status tdr_advertised_host(const tdr_agent_options *options, char *ret_host,
 	if (status != TDR_OK)
 		return error_prefix(status, "option advertise: ");
 	if (strlen(host) >= size)
-		return error_set(TDR_EINVAL, "tdr_advertised_host: %zu bytes are too few for \"%s\"; take TDR_HOST_SIZE",
-		                 size, host);
+		return error_set(TDR_EINVAL,
+		                 "tdr_advertised_host: %zu bytes are too few for \"%s\"; take TDR_HOST_SIZE", size,
+		                 host);
 	strcpy(ret_host, host);
 	return TDR_OK;
 }
