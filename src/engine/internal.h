@@ -85,6 +85,7 @@ enum {
 	EVENTS = 16,       /* taken from the kernel at once */
 	NO_SPIN_MS = 250,  /* after a yield that took longer than SLOW_YIELD_US */
 	SLOW_YIELD_US = 500,
+	NO_WAKE_FD_MS = 10, /* between looks, where no descriptor is left to be woken by */
 };
 
 /* ---- sources ---- */

@@ -178,12 +178,11 @@ static void wake_fd_give(tdr_engine *engine, int fd)
 		close(fd);
 }
 
-/* Sleeps until `fd` has something, the waiter is woken, or the deadline comes. */
-static void sleep_in_poll(struct waiter *waiter, int fd, short events, int wake_fd, int64_t deadline_ms)
+/* Sleeps until `fd` has something, the waiter, who has a wake_fd, is woken, or the deadline comes. */
+static void sleep_in_poll(struct waiter *waiter, int fd, short events, int64_t deadline_ms)
 {
-	struct pollfd fds[] = {{.fd = fd, .events = events}, {.fd = wake_fd, .events = POLLIN}};
+	struct pollfd fds[] = {{.fd = fd, .events = events}, {.fd = waiter->wake_fd, .events = POLLIN}};
 
-	waiter->wake_fd = wake_fd;
 	if (!fall_asleep(waiter, WAITER_IN_POLL))
 		return;
 	poll(fds, COUNT_OF(fds), deadline_poll_ms(deadline_ms));
@@ -200,7 +199,6 @@ static short poll_events(const struct source *source)
 static bool wait_as_owner(tdr_engine *engine, struct waiter *waiter, struct source *source, int64_t deadline_ms)
 {
 	bool more = false;
-	int wake_fd = -1;
 	struct spin spin;
 
 	spin_start(&spin, engine);
@@ -218,18 +216,18 @@ static bool wait_as_owner(tdr_engine *engine, struct waiter *waiter, struct sour
 		}
 		if (spin_on(&spin))
 			continue;
-		if (wake_fd < 0)
-			wake_fd = wake_fd_take(engine);
-		if (wake_fd < 0)
+		if (waiter->wake_fd < 0)
+			waiter->wake_fd = wake_fd_take(engine);
+		if (waiter->wake_fd < 0)
 			break; /* no descriptor left: a free thread reads for us */
-		sleep_in_poll(waiter, source->fd, poll_events(source), wake_fd, deadline_ms);
+		sleep_in_poll(waiter, source->fd, poll_events(source), deadline_ms);
 		if (woken(waiter))
 			break;
 		spin_renew(&spin);
 	}
 	wait_for_waker(waiter);
-	if (wake_fd >= 0)
-		wake_fd_give(engine, wake_fd);
+	if (waiter->wake_fd >= 0)
+		wake_fd_give(engine, waiter->wake_fd);
 	source_settle(source, more);
 	return woken(waiter) || wait_on_futex(waiter, deadline_ms);
 }
@@ -258,20 +256,18 @@ static bool serve_some(tdr_engine *engine)
 /* Waits in an engine without threads: does its work, but runs functions and callbacks only if the thread serves in waits. */
 static bool wait_driving(tdr_engine *engine, struct waiter *waiter, int64_t deadline_ms)
 {
-	int wake_fd = wake_fd_take(engine);
-	int slice_ms = wake_fd < 0 ? 10 : -1;
-
+	waiter->wake_fd = wake_fd_take(engine);
 	while (!woken(waiter) && !(deadline_ms && clock_ms() >= deadline_ms)) {
 		if (engine_self.serves ? serve_some(engine) : engine_poll(engine, 0, 0) || engine_run_light(engine, 0))
 			continue;
-		if (wake_fd >= 0)
-			sleep_in_poll(waiter, engine->epoll_fd, POLLIN, wake_fd, deadline_ms);
+		if (waiter->wake_fd >= 0)
+			sleep_in_poll(waiter, engine->epoll_fd, POLLIN, deadline_ms);
 		else
-			engine_poll(engine, slice_ms, 0);
+			engine_poll(engine, NO_WAKE_FD_MS, 0);
 	}
 	wait_for_waker(waiter);
-	if (wake_fd >= 0)
-		wake_fd_give(engine, wake_fd);
+	if (waiter->wake_fd >= 0)
+		wake_fd_give(engine, waiter->wake_fd);
 	return woken(waiter);
 }
 
