@@ -25,6 +25,7 @@
 enum {
 	VERDICT_GRACE_MS = 2000, /* beyond the deadline, for rank 0 to say who is missing */
 	LEFT_MS = 500,           /* to tell the store that we have left */
+	MAX_GROUP = 127,         /* bytes of a group's name */
 };
 
 struct record {
@@ -290,6 +291,10 @@ static tdr_status begin_round(tdr_agent *agent, uint64_t *ret_round)
 	}
 	if (status == TDR_OK && !left) {
 		agent->joined_key[0] = '\0';
+		/* This was no joining, and must not shift those to come. */
+		if (tdr_store_add(agent->store, key, -1, &round) != TDR_OK)
+			LOG(TDR_LOG_WARN, "event=joining_not_taken_back worker=%s error=\"%s\"", agent->name,
+			    tdr_last_error());
 		return error_set(TDR_EEXISTS,
 		                 "rank %u has joined this group before and has not left it: another process has the same rank, "
 		                 "or the store is left over from a run that was killed (use a new one, or another `group`)",
@@ -337,6 +342,9 @@ static tdr_status find_store(tdr_agent *agent)
 	if (agent->rendezvous.rank < 0 || agent->rendezvous.rank >= agent->rendezvous.world_size)
 		return error_set(TDR_EINVAL, "rank %d is outside 0 to %d, in a group of %d", agent->rendezvous.rank,
 		                 agent->rendezvous.world_size - 1, agent->rendezvous.world_size);
+	if (options->group && strlen(options->group) > MAX_GROUP)
+		return error_set(TDR_EINVAL, "option group has %zu bytes; a group's name has at most %d",
+		                 strlen(options->group), MAX_GROUP);
 	snprintf(prefix, sizeof(prefix), "tendril/%s", options->group ? options->group : "default");
 	return tdr_store_prefix(prefix, agent->rendezvous.store, &agent->store);
 }
