@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Messages: what crosses a lane. A fixed little-endian head, a table of the storages' sizes, a body (MessagePack), then the
- * bytes of storages. docs/protocol.md states the wire exactly.
+ * Messages: what crosses a lane. A fixed little-endian head, a table of the storages' sizes, a body (MessagePack), then
+ * the bytes of storages. docs/protocol.md states the wire exactly.
  */
 #ifndef TENDRIL_TRANSPORT_MESSAGE_H
 #define TENDRIL_TRANSPORT_MESSAGE_H

@@ -20,7 +20,10 @@ void stream_unlock(struct stream_lane *stream);
 /* With the lock held. */
 void stream_set_state(struct stream_lane *stream, enum stream_state state);
 
-/* Tells the end once nothing of the lane is in use; with the lock held, which is given up. The lane may be gone after it. */
+/*
+ * Tells the end once nothing of the lane is in use; with the lock held, which is given up. The lane may be gone after
+ * it.
+ */
 void stream_settle_and_unlock(struct stream_lane *stream);
 
 /* stream_lane_fail for a system call: "`what` PEER: strerror(error)". */

@@ -2,10 +2,10 @@
 /*
  * Writing and reading of lanes over a stream.
  *
- * Design notes. Reading is done by whoever the engine put into `ready`, one thread at a time. Writing is done by whoever comes
- * first: lane_send adds to the queue, and writes it unless another thread does so already, which then takes along what was
- * added meanwhile. A thread that hands out several messages that came together keeps the answers it is given to this lane
- * until the last of them, so that they go out in one write.
+ * Design notes. Reading is done by whoever the engine put into `ready`, one thread at a time. Writing is done by
+ * whoever comes first: lane_send adds to the queue, and writes it unless another thread does so already, which then
+ * takes along what was added meanwhile. A thread that hands out several messages that came together keeps the answers
+ * it is given to this lane until the last of them, so that they go out in one write.
  */
 #include "transport/stream_internal.h"
 
@@ -27,7 +27,9 @@ static _Thread_local struct stream_lane *corked;
 
 /* ---- writing ---- */
 
-/* Has the source watch for what is wanted now. One thread asks at a time, or an old wish could come after a newer one. */
+/*
+ * Has the source watch for what is wanted now. One thread asks at a time, or an old wish could come after a newer one.
+ */
 static void ask_source(struct stream_lane *stream)
 {
 	stream_lock(stream);
@@ -66,8 +68,8 @@ static enum stream_writing write_failed(struct stream_lane *stream, int error)
 }
 
 /*
- * Writes round after round until nothing is left, the stream takes no more, or a fair share is done: the caller may have come for
- * a small message, and is not to carry what others send for long. Called and left with the lock held.
+ * Writes round after round until nothing is left, the stream takes no more, or a fair share is done: the caller may
+ * have come for a small message, and is not to carry what others send for long. Called and left with the lock held.
  */
 static enum stream_writing write_rounds(struct stream_lane *stream, struct list *done)
 {

@@ -2,8 +2,9 @@
 /*
  * Lanes over a stream: their states, how they open, and how they end. stream_io.c reads and writes.
  *
- * Design notes. stream_lane_fail settles how the lane ends and closes the source. Once the source is closed (`released`) and nobody
- * writes, the descriptor is closed and `closed` is told: at once, or by a task where we are inside a call of the user's.
+ * Design notes. stream_lane_fail settles how the lane ends and closes the source. Once the source is closed
+ * (`released`) and nobody writes, the descriptor is closed and `closed` is told: at once, or by a task where we are
+ * inside a call of the user's.
  */
 #include "transport/stream_internal.h"
 

@@ -39,11 +39,14 @@ struct stream_lane;
 /* What a transport gives. Descriptors do not block. */
 struct stream_ops {
 	/*
-	 * Begins the next attempt to connect, which may take until `ret_deadline_ms` (0: for ever): its descriptor. Where there is nothing
-	 * left to try it calls stream_lane_fail and returns -1.
+	 * Begins the next attempt to connect, which may take until `ret_deadline_ms` (0: for ever): its descriptor.
+	 * Where there is nothing left to try it calls stream_lane_fail and returns -1.
 	 */
 	int (*attempt)(struct stream_lane *stream, int64_t *ret_deadline_ms);
-	/* The descriptor of an attempt is ready: 0 if the connection stands, EAGAIN if it takes longer, or why it failed. */
+	/*
+	 * The descriptor of an attempt is ready: 0 if the connection stands, EAGAIN if it takes longer, or why it
+	 * failed.
+	 */
 	int (*connected)(struct stream_lane *stream);
 	/* An attempt has failed, by `error`, or by ETIMEDOUT. */
 	void (*failed)(struct stream_lane *stream, int error);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The reader of a stream: steps from head to table to frame, or from head to a chunk's bytes. A frame is consumed whole from
- * the buffer; a chunk's bytes are read straight into their storage, past those few that came with the head.
+ * The reader of a stream: steps from head to table to frame, or from head to a chunk's bytes. A frame is consumed whole
+ * from the buffer; a chunk's bytes are read straight into their storage, past those few that came with the head.
  */
 #include "transport/stream_reader.h"
 

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Taking messages out of a stream of bytes. Pure: no sockets, locks or clocks, so that tests and fuzzers feed it as they like.
- * One thread at a time, but for `sequence`.
+ * Taking messages out of a stream of bytes. Pure: no sockets, locks or clocks, so that tests and fuzzers feed it as
+ * they like. One thread at a time, but for `sequence`.
  *
- * Nothing a peer sends is trusted. A frame is checked as soon as its head and then its table are there; memory for a storage is
- * taken when its first chunk comes, so that what is taken never runs ahead of what came by more than one storage a message.
+ * Nothing a peer sends is trusted. A frame is checked as soon as its head and then its table are there; memory for a
+ * storage is taken when its first chunk comes, so that what is taken never runs ahead of what came by more than one
+ * storage a message.
  */
 #ifndef TENDRIL_TRANSPORT_STREAM_READER_H
 #define TENDRIL_TRANSPORT_STREAM_READER_H

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The queue of what is to be written to a stream. Pure, as the reader is. Whoever writes takes it in rounds: all small frames
- * there are, then some chunks, so that a small message waits behind one round of chunks at most. Few transfers are under way at
- * once, and take turns; the others wait, so that the receiver has few messages to put together.
+ * The queue of what is to be written to a stream. Pure, as the reader is. Whoever writes takes it in rounds: all small
+ * frames there are, then some chunks, so that a small message waits behind one round of chunks at most. Few transfers
+ * are under way at once, and take turns; the others wait, so that the receiver has few messages to put together.
  *
- * All functions are called under one lock of the owner's, but for pack, drop and stream_transfers_free. What gather returns
- * stays put until advance, without the lock, so that one thread can write it while others add.
+ * All functions are called under one lock of the owner's, but for pack, drop and stream_transfers_free. What gather
+ * returns stays put until advance, without the lock, so that one thread can write it while others add.
  */
 #ifndef TENDRIL_TRANSPORT_STREAM_WRITER_H
 #define TENDRIL_TRANSPORT_STREAM_WRITER_H
@@ -59,7 +59,10 @@ void stream_writer_init(struct stream_writer *writer);
 /* Drops what was not written; transfers go to `ret_done`, for stream_transfers_free. */
 void stream_writer_fini(struct stream_writer *writer, struct list *ret_done);
 
-/* Decides what goes inline, and copies a large body. The message must outlive the parcel. Errors: TDR_ELIMIT, TDR_ENOMEM. */
+/*
+ * Decides what goes inline, and copies a large body. The message must outlive the parcel. Errors: TDR_ELIMIT,
+ * TDR_ENOMEM.
+ */
 tdr_status stream_writer_pack(const struct message *message, struct stream_parcel *ret_parcel);
 void stream_parcel_drop(struct stream_parcel *parcel);
 

@@ -2,9 +2,9 @@
 /*
  * Transport over tcp: sockets. All that comes after connecting is the stream lane's.
  *
- * Hosts are best numeric, as members advertise them: a name is looked up in the calling thread, which may take seconds, so
- * that whoever runs on a thread of the engine should not hand over names. Each address of a name is tried in turn, for an even
- * share of the time that is left.
+ * Hosts are best numeric, as members advertise them: a name is looked up in the calling thread, which may take seconds,
+ * so that whoever runs on a thread of the engine should not hand over names. Each address of a name is tried in turn,
+ * for an even share of the time that is left.
  */
 #include "base/clock.h"
 #include "base/error.h"
@@ -405,29 +405,34 @@ static bool enter(struct tcp_listener *tcp, bool inside)
 static bool listener_ready(struct source *source, unsigned turn)
 {
 	struct tcp_listener *tcp = container_of(source, struct tcp_listener, source);
-	int budget = TURN_ACCEPTS;
-	bool more = true;
 
-	while (more && budget-- > 0 && enter(tcp, true)) {
+	for (int budget = TURN_ACCEPTS; budget > 0; budget--) {
+		bool more;
+
+		if (!enter(tcp, true))
+			return false;
 		more = accept_one(tcp);
-		more = enter(tcp, false) && more;
+		if (!enter(tcp, false) || !more)
+			return false;
 	}
-	return more;
+	return true;
 }
 
 static void listener_close(struct listener *listener)
 {
 	struct tcp_listener *tcp = container_of(listener, struct tcp_listener, listener);
+	bool paused;
 
 	pthread_mutex_lock(&tcp->lock);
 	tcp->closing = true;
 	while (tcp->inside && !pthread_equal(tcp->thread, pthread_self()))
 		pthread_cond_wait(&tcp->quiet, &tcp->lock);
 	pthread_mutex_unlock(&tcp->lock);
-	if (timer_clear(tcp->config.engine, &tcp->timer))
-		listener_release(tcp);
+	paused = timer_clear(tcp->config.engine, &tcp->timer);
 	shutdown(tcp->fd, SHUT_RDWR); /* so that those who come are refused, though the source's owner may be busy */
 	source_close(&tcp->source);
+	if (paused)
+		listener_release(tcp);
 }
 
 static const struct listener_ops tcp_listener_ops = {.close = listener_close};

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What a lane over a stream reads, without its sockets. The input's first byte says in what pieces, the rest is the stream.
+ * What a lane over a stream reads, without its sockets. The input's first byte says in what pieces, the rest is the
+ * stream.
  *
- * Beside crashes it looks for what must hold: the limits, that it makes no difference in which pieces the bytes come, that
- * what was read can be written and read again, and that no memory is left.
+ * Beside crashes it looks for what must hold: the limits, that it makes no difference in which pieces the bytes come,
+ * that what was read can be written and read again, and that no memory is left.
  */
 #include "transport/stream_reader.h"
 #include "transport/stream_writer.h"
@@ -55,13 +56,12 @@ static void echo(const struct message *message, const void *text, size_t text_si
 	struct buffer wire = {0};
 	struct iovec *parts;
 	struct list done;
-	int count;
 
 	list_init(&done);
 	stream_writer_init(&writer);
 	CHECK(stream_writer_pack(message, &parcel) == TDR_OK);
 	CHECK(stream_writer_add(&writer, &parcel, &stamp) == TDR_OK);
-	while ((count = stream_writer_gather(&writer, &stamp, &parts)) > 0) {
+	while (stream_writer_gather(&writer, &stamp, &parts) > 0) {
 		size_t size = parts[0].iov_len;
 
 		buffer_append(&wire, parts[0].iov_base, size);
@@ -70,7 +70,7 @@ static void echo(const struct message *message, const void *text, size_t text_si
 	}
 	CHECK(writer.queued == 0 && writer.ntransfers == 0);
 	CHECK(feed(&again, wire.data, wire.size, SIZE_MAX) == TDR_EAGAIN);
-	CHECK(again.text.size == text_size && memcmp(again.text.data, text, text_size) == 0);
+	CHECK(again.text.data && again.text.size == text_size && memcmp(again.text.data, text, text_size) == 0);
 	buffer_fini(&again.text);
 	buffer_fini(&wire);
 	stream_writer_fini(&writer, &done);

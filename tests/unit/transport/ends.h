@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Ends of lanes for tests: each counts its events, checks their order, and can be waited for. A place has an engine, a pool and
- * a listener whose lanes become ends, too.
+ * Ends of lanes for tests: each counts its events, checks their order, and can be waited for. A place has an engine, a
+ * pool and a listener whose lanes become ends, too.
  */
 #ifndef TENDRIL_TESTS_TRANSPORT_ENDS_H
 #define TENDRIL_TESTS_TRANSPORT_ENDS_H
@@ -19,19 +19,18 @@
 #define AWAIT_MS 30000
 
 struct end {
-	pthread_mutex_t lock;
-	pthread_cond_t changed;
 	struct place *place;
 	struct lane *lane; /* counted */
 	/* Called for each message, without the lock; NULL: none. */
 	void (*handle)(struct end *end, const struct message *message);
-	/* what has happened: */
-	unsigned opened, closed;
+	pthread_mutex_t lock; /* guards what follows: what has happened */
+	pthread_cond_t changed;
 	uint64_t messages;
 	uint64_t counter; /* the handlers' own */
-	bool flag;        /* the handlers' own */
+	unsigned opened, closed;
 	tdr_status status;
 	bool refused;
+	bool flag; /* the handlers' own */
 	char text[256];
 	char wrong[256]; /* what went wrong in a handler; "": nothing */
 };
@@ -56,7 +55,9 @@ struct place {
 /* A place that listens on `host`. */
 struct place *place_new(const struct transport *transport, const char *host, uint32_t threads);
 
-/* Closes whatever is open, waits for all ends, and checks that nothing went wrong and that nothing is left in the pool. */
+/*
+ * Closes whatever is open, waits for all ends, and checks that nothing went wrong and that nothing is left in the pool.
+ */
 void place_free(struct place *place);
 
 /* Stops listening. */

@@ -92,6 +92,7 @@ static void check_bytes(struct end *end, const struct message *message)
 static void test_byte_by_byte(void **state)
 {
 	struct place *place = new_place();
+	static const uint8_t hello[] = {'h', 'e', 'l', 'l', 'o'};
 	uint8_t wire[1024];
 	uint64_t entry = htole64(200 | MESSAGE_STORAGE_APART);
 	size_t size;
@@ -100,11 +101,11 @@ static void test_byte_by_byte(void **state)
 
 	place->handle = check_bytes;
 	size = put_head(wire, MESSAGE_CALL, 1, 5, 0);
-	memcpy(wire + size, "hello", 5);
+	memcpy(wire + size, hello, 5);
 	size += 5;
 	size += put_head(wire + size, MESSAGE_CALL, 2, 5, 1);
 	memcpy(wire + size, &entry, 8);
-	memcpy(wire + size + 8, "hello", 5);
+	memcpy(wire + size + 8, hello, 5);
 	size += 13;
 	size += put_head(wire + size, MESSAGE_CHUNK, 2, 200, 0);
 	memset(wire + size, 9, 200);
@@ -125,9 +126,9 @@ static void test_byte_by_byte(void **state)
 
 struct offence {
 	const char *name;
-	tdr_status status;
-	const char *text;
+	const char *text; /* how we speak of it */
 	size_t (*write)(uint8_t *wire);
+	tdr_status status;
 	bool end; /* the stream ends after it */
 };
 
@@ -207,17 +208,17 @@ static void check_nothing(struct end *end, const struct message *message)
 static void test_offences(void **state)
 {
 	static const struct offence offences[] = {
-	    {"garbage", TDR_EPROTO, "no message", garbage, false},
-	    {"other version", TDR_EVERSION, "version 9", other_version, false},
-	    {"unknown type", TDR_EPROTO, "type 77", unknown_type, false},
-	    {"bad sequence", TDR_EPROTO, "message 2 came", bad_sequence, false},
-	    {"oversized", TDR_ELIMIT, "limit", oversized, false},
-	    {"too many storages", TDR_ELIMIT, "storages", too_many_storages, false},
-	    {"stray chunk", TDR_EPROTO, "chunk", stray_chunk, false},
-	    {"false acknowledgement", TDR_EPROTO, "acknowledged", false_acknowledgement, false},
-	    {"truncated head", TDR_EIO, "middle", truncated_head, true},
-	    {"truncated body", TDR_EIO, "middle", truncated_body, true},
-	    {"lacking chunks", TDR_EIO, "middle", lacking_chunks, true},
+	    {"garbage", "no message", garbage, TDR_EPROTO, false},
+	    {"other version", "version 9", other_version, TDR_EVERSION, false},
+	    {"unknown type", "type 77", unknown_type, TDR_EPROTO, false},
+	    {"bad sequence", "message 2 came", bad_sequence, TDR_EPROTO, false},
+	    {"oversized", "limit", oversized, TDR_ELIMIT, false},
+	    {"too many storages", "storages", too_many_storages, TDR_ELIMIT, false},
+	    {"stray chunk", "chunk", stray_chunk, TDR_EPROTO, false},
+	    {"false acknowledgement", "acknowledged", false_acknowledgement, TDR_EPROTO, false},
+	    {"truncated head", "middle", truncated_head, TDR_EIO, true},
+	    {"truncated body", "middle", truncated_body, TDR_EIO, true},
+	    {"lacking chunks", "middle", lacking_chunks, TDR_EIO, true},
 	};
 	struct place *place = new_place();
 	struct end well;
