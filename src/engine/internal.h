@@ -108,6 +108,7 @@ struct watch {
 	_Atomic bool lingering;    /* its owner, a free thread, only looks again before it gives it up */
 	_Atomic bool wanted;       /* a waiter would take it from the one that lingers */
 	struct source *source;
+	int sleeper_fd; /* the eventfd of the owner that waits with it, and may sleep; -1: none */
 	struct list node;
 };
 
@@ -119,6 +120,9 @@ bool source_claim(struct source *source);
 
 /* The owner's `ready` has returned: closes, queues or arms the source. False if it is closed and may be gone. */
 bool source_settle(struct source *source, bool more);
+
+/* Names the eventfd by which the owner, who waits, can be stirred up in its sleep; -1: it sleeps no more. */
+void source_set_sleeper(struct source *source, int wake_fd);
 
 void watches_fini(tdr_engine *engine);
 

@@ -11,8 +11,10 @@
 #include "base/error.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
+#include <unistd.h>
 
 #define CHUNK_WATCHES 32
 
@@ -82,6 +84,7 @@ tdr_status source_open(struct source *source, tdr_engine *engine, int fd, uint32
 	list_init(&source->node);
 	pthread_mutex_lock(&watch->lock);
 	watch->source = source;
+	watch->sleeper_fd = -1;
 	watch->interest = interest;
 	watch->state = WATCH_ARMED;
 	failed = watch_arm(watch, EPOLL_CTL_ADD, interest);
@@ -99,6 +102,15 @@ tdr_status source_open(struct source *source, tdr_engine *engine, int fd, uint32
 	return TDR_OK;
 }
 
+/* An owner that sleeps must look anew: what it is to watch for has changed, or the source is closed. With the lock held. */
+static void stir_sleeper(struct watch *watch)
+{
+	static const uint64_t one = 1;
+
+	if (watch->sleeper_fd >= 0 && write(watch->sleeper_fd, &one, sizeof(one)) < 0)
+		assert(errno == EAGAIN); /* its count is full: it is readable, then */
+}
+
 void source_want(struct source *source, uint32_t interest)
 {
 	struct watch *watch = source->watch;
@@ -108,6 +120,8 @@ void source_want(struct source *source, uint32_t interest)
 		watch->interest = interest;
 		if (watch->state == WATCH_ARMED)
 			watch_arm(watch, EPOLL_CTL_MOD, interest);
+		else
+			stir_sleeper(watch);
 	}
 	pthread_mutex_unlock(&watch->lock);
 }
@@ -140,6 +154,7 @@ void source_close(struct source *source)
 		return;
 	}
 	watch->state = WATCH_CLOSING;
+	stir_sleeper(watch);
 	pthread_mutex_unlock(&watch->lock);
 }
 
@@ -169,6 +184,13 @@ bool source_claim(struct source *source)
 	}
 	pthread_mutex_unlock(&watch->lock);
 	return mine;
+}
+
+void source_set_sleeper(struct source *source, int wake_fd)
+{
+	pthread_mutex_lock(&source->watch->lock);
+	source->watch->sleeper_fd = wake_fd;
+	pthread_mutex_unlock(&source->watch->lock);
 }
 
 bool source_settle(struct source *source, bool more)

@@ -185,7 +185,13 @@ static void sleep_in_poll(struct waiter *waiter, int fd, short events, int64_t d
 
 	if (!fall_asleep(waiter, WAITER_IN_POLL))
 		return;
-	poll(fds, COUNT_OF(fds), deadline_poll_ms(deadline_ms));
+	if (poll(fds, COUNT_OF(fds), deadline_poll_ms(deadline_ms)) > 0 && fds[1].revents) {
+		uint64_t count;
+
+		/* Who wakes the waiter says so in its state, too; other writes only stir it up. */
+		while (read(waiter->wake_fd, &count, sizeof(count)) < 0 && errno == EINTR)
+			continue;
+	}
 	wake_up(waiter, WAITER_IN_POLL);
 }
 
@@ -216,18 +222,23 @@ static bool wait_as_owner(tdr_engine *engine, struct waiter *waiter, struct sour
 		}
 		if (spin_on(&spin))
 			continue;
-		if (waiter->wake_fd < 0)
+		if (waiter->wake_fd < 0) {
 			waiter->wake_fd = wake_fd_take(engine);
-		if (waiter->wake_fd < 0)
-			break; /* no descriptor left: a free thread reads for us */
+			if (waiter->wake_fd < 0)
+				break; /* no descriptor left: a free thread reads for us */
+			source_set_sleeper(source, waiter->wake_fd);
+			continue; /* what was asked of the source before this was not heard */
+		}
 		sleep_in_poll(waiter, source->fd, poll_events(source), deadline_ms);
 		if (woken(waiter))
 			break;
 		spin_renew(&spin);
 	}
 	wait_for_waker(waiter);
-	if (waiter->wake_fd >= 0)
+	if (waiter->wake_fd >= 0) {
+		source_set_sleeper(source, -1);
 		wake_fd_give(engine, waiter->wake_fd);
+	}
 	source_settle(source, more);
 	return woken(waiter) || wait_on_futex(waiter, deadline_ms);
 }

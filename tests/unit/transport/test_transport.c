@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define MIB ((size_t)1 << 20)
 
@@ -281,6 +282,49 @@ static void test_small_overtake_large(void **state)
 	lane_close(client.lane, true);
 	end_finish(&client);
 	sem_destroy(&gate);
+	place_free(place);
+}
+
+struct waiting {
+	struct end *end;
+	struct waiter waiter;
+	pthread_t thread;
+};
+
+static void *wait_for_nothing(void *context)
+{
+	struct waiting *waiting = context;
+	struct lane *lane = waiting->end->lane;
+
+	engine_wait(waiting->end->place->engine, &waiting->waiter, lane->ops->source(lane), 0);
+	return NULL;
+}
+
+/* A thread that waits on a lane's source for an answer owns it, and yet does not hold up what others send. */
+static void test_send_while_another_waits(void **state)
+{
+	struct place *place = place_of(state);
+	tdr_storage *storage = patterned(64 * MIB, 4);
+	struct waiting waiting = {0};
+	struct end *server;
+	struct end client;
+
+	end_open(&client, place, NULL);
+	AWAIT(&client, client.opened);
+	server = place_end(place, 0);
+	waiting.end = &client;
+	waiter_init(&waiting.waiter);
+	assert_int_equal(pthread_create(&waiting.thread, NULL, wait_for_nothing, &waiting), 0);
+	usleep(50000); /* until it sleeps */
+	end_send_storages(&client, 1, 1, &storage);
+	tdr_storage_unref(storage);
+	AWAIT(server, server->messages == 1);
+	/* Nor does it hold up the lane's end. */
+	lane_close(client.lane, false);
+	AWAIT(&client, client.closed);
+	waiter_wake(&waiting.waiter);
+	pthread_join(waiting.thread, NULL);
+	end_finish(&client);
 	place_free(place);
 }
 
@@ -727,6 +771,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(test_listener_close),
     cmocka_unit_test(test_small_messages),
     cmocka_unit_test(test_small_overtake_large),
+    cmocka_unit_test(test_send_while_another_waits),
     cmocka_unit_test(test_varied_storages),
     cmocka_unit_test(test_many_storages),
     cmocka_unit_test(test_many_lanes),
