@@ -12,7 +12,7 @@
 #include <string.h>
 
 enum {
-	GRACE_MS = 1000, /* beyond the deadline, for the root to say who is missing */
+	GRACE_MS = 1000, /* beyond the deadline, for each step that the root's verdict comes down */
 };
 
 /* How many gathers of one topic and set this member has entered. */
@@ -23,18 +23,30 @@ struct sequence {
 
 /* ---- entering ---- */
 
+static struct sequence *sequence_find(tdr_agent *agent, const struct occasion *occasion)
+{
+	list_for_each(node, &agent->collectives.sequences)
+	{
+		struct sequence *sequence = list_entry(node, struct sequence, node);
+
+		if (occasion_same_set(&sequence->occasion, occasion))
+			return sequence;
+	}
+	return NULL;
+}
+
+bool gather_is_past(tdr_agent *agent, const struct occasion *occasion)
+{
+	const struct sequence *sequence = sequence_find(agent, occasion);
+
+	return sequence && occasion->sequence <= sequence->occasion.sequence && !gather_find(agent, occasion);
+}
+
 /* The next sequence number of a topic and set; with the lock held. */
 static tdr_status next_sequence(tdr_agent *agent, struct occasion *occasion)
 {
-	struct sequence *sequence = NULL;
+	struct sequence *sequence = sequence_find(agent, occasion);
 
-	list_for_each(node, &agent->collectives.sequences)
-	{
-		sequence = list_entry(node, struct sequence, node);
-		if (occasion_same_set(&sequence->occasion, occasion))
-			break;
-		sequence = NULL;
-	}
 	if (!sequence) {
 		sequence = calloc(1, sizeof(*sequence));
 		if (!sequence || occasion_copy(occasion, &sequence->occasion) != TDR_OK) {
@@ -60,7 +72,7 @@ static void print_missing(const struct gather *gather, char *buffer, size_t size
 	}
 }
 
-/* Past the deadline: the root ends it for all, any other member for itself. */
+/* Past the deadline: ends it for all. */
 static void time_out(struct gather *gather, int64_t timeout_ms)
 {
 	struct collectives *collectives = &gather->agent->collectives;
@@ -76,14 +88,14 @@ static void time_out(struct gather *gather, int64_t timeout_ms)
 	else
 		snprintf(text, sizeof(text), "not all members arrived within %lld ms; no answer from worker '%s'",
 		         (long long)timeout_ms, gather_name(gather, gather->index > 0 ? tree_parent(gather->index) : 0));
-	gather_fail(gather, &letters, TDR_ETIMEDOUT, text, false);
+	gather_fail(gather, &letters, TDR_ETIMEDOUT, text, true);
 	pthread_mutex_unlock(&collectives->lock);
 	letters_post(&letters);
 }
 
 static tdr_status await(struct gather *gather, int64_t timeout_ms, tdr_value **ret_values)
 {
-	int64_t patience = timeout_ms > 0 && gather->index > 0 ? timeout_ms + GRACE_MS : timeout_ms;
+	int64_t patience = timeout_ms > 0 ? timeout_ms + (int64_t)GRACE_MS * tree_depth(gather->index) : timeout_ms;
 	tdr_value *all;
 	tdr_status status = tdr_future_wait(gather->future, patience, &all);
 
@@ -99,6 +111,18 @@ static tdr_status await(struct gather *gather, int64_t timeout_ms, tdr_value **r
 		ret_values[i] = tdr_value_ref(tdr_value_item(all, i));
 	tdr_value_unref(all);
 	return TDR_OK;
+}
+
+/* Members who were gone already: no event will tell of them. */
+static void look_for_gone(const struct gather *gather)
+{
+	for (uint32_t i = 0; i < gather->occasion.count; i++) {
+		struct peer *peer = &gather->agent->peers[occasion_id(&gather->occasion, i)];
+		tdr_status status = link_check(peer->link);
+
+		if (status != TDR_OK && status != TDR_ESHUTDOWN)
+			collective_gone(peer, status, tdr_last_error());
+	}
 }
 
 tdr_status gather(tdr_agent *agent, const char *topic, tdr_value *value, const uint32_t *ids, uint32_t count,
@@ -128,6 +152,7 @@ tdr_status gather(tdr_agent *agent, const char *topic, tdr_value *value, const u
 		return status;
 	}
 	letters_post(&letters);
+	look_for_gone(gather);
 	status = await(gather, timeout_ms, ret_values);
 	gather_unref(gather);
 	return status;

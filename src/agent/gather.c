@@ -6,7 +6,8 @@
  * as soon as a node's subtree is complete, all of them come down from the root. A node takes part as soon as anything arrives,
  * also before its own member has entered: what waits longer than FLUSH_MS for the rest goes up alone, so that the root knows
  * who is missing, and not only whose subtree is. The root's verdict ends a gather for all; members who have a deadline give it
- * GRACE_MS to come. A gather is told from others by its topic, its set and a count of gathers with both.
+ * GRACE_MS for each step to come down, so that of those who miss an answer the highest speaks first: he knows from whom. Who
+ * gives up alone tells the others, so that all end alike. A gather is told from others by its topic, its set and a count of gathers with both.
  */
 #include "agent/gather.h"
 
@@ -63,7 +64,7 @@ void gather_unref(struct gather *gather)
 	agent_drop(agent);
 }
 
-static struct gather *gather_find(tdr_agent *agent, const struct occasion *occasion)
+struct gather *gather_find(tdr_agent *agent, const struct occasion *occasion)
 {
 	list_for_each(node, &agent->collectives.gathers)
 	{
@@ -398,6 +399,7 @@ void collective_message(struct peer *peer, const struct message *message)
 	struct list letters;
 	uint64_t verdict = 0;
 	char *text = NULL;
+	bool past;
 	tdr_status status;
 
 	list_init(&letters);
@@ -408,8 +410,9 @@ void collective_message(struct peer *peer, const struct message *message)
 		status = error_set(TDR_EPROTO, "it comes from a member whose place is elsewhere");
 	if (status == TDR_OK) {
 		pthread_mutex_lock(&agent->collectives.lock);
-		status = gather_get(agent, &occasion, &gather);
-		if (status == TDR_OK)
+		past = gather_is_past(agent, &occasion);
+		status = past ? TDR_OK : gather_get(agent, &occasion, &gather);
+		if (status == TDR_OK && !past)
 			receive(gather, message->type, &decoder, (tdr_status)verdict, text, &letters);
 		pthread_mutex_unlock(&agent->collectives.lock);
 	}

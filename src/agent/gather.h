@@ -20,6 +20,12 @@ struct gather {
 	struct timer flush;
 };
 
+/* Whether this member has entered the gather and it has ended: what still comes for it is of no use to anybody. */
+bool gather_is_past(tdr_agent *agent, const struct occasion *occasion);
+
+/* The gather of an occasion, or NULL. */
+struct gather *gather_find(tdr_agent *agent, const struct occasion *occasion);
+
 /* The gather of an occasion, a new one if need be; the list holds it. */
 tdr_status gather_get(tdr_agent *agent, const struct occasion *occasion, struct gather **ret_gather);
 void gather_unref(struct gather *gather); /* with or without the lock */

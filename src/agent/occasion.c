@@ -61,6 +61,17 @@ bool tree_contains(uint32_t index, uint32_t root)
 	return index == root;
 }
 
+uint32_t tree_depth(uint32_t index)
+{
+	uint32_t depth = 0;
+
+	while (index > 0) {
+		index = tree_parent(index);
+		depth++;
+	}
+	return depth;
+}
+
 void occasion_write_members(const struct occasion *occasion, struct encoder *encoder)
 {
 	if (!occasion->ids) {

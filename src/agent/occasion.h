@@ -33,6 +33,8 @@ uint32_t occasion_index(const struct occasion *occasion, uint32_t id);
 uint32_t tree_parent(uint32_t index); /* not of the root, 0 */
 bool tree_contains(uint32_t index, uint32_t root); /* whether it lies in the subtree of `root` */
 
+uint32_t tree_depth(uint32_t index); /* steps up to the root */
+
 /* The members as bytes: nil for all, else the ids. What is read is checked against a group of `group_size`. */
 void occasion_write_members(const struct occasion *occasion, struct encoder *encoder);
 tdr_status occasion_read_members(struct decoder *decoder, uint32_t group_size, struct occasion *occasion);

@@ -573,6 +573,17 @@ enum link_state link_state(struct link *link)
 	return state;
 }
 
+tdr_status link_check(struct link *link)
+{
+	tdr_status status = TDR_OK;
+
+	pthread_mutex_lock(&link->lock);
+	if (link->state >= LINK_GONE)
+		status = error_set(link->gone_status, "%s", link->gone_text);
+	pthread_mutex_unlock(&link->lock);
+	return status;
+}
+
 uint32_t link_epoch(struct link *link)
 {
 	return atomic_load(&link->epoch);

@@ -84,6 +84,9 @@ const struct identity *link_peer(const struct link *link);
 enum link_state link_state(struct link *link);
 const char *link_state_name(enum link_state state);
 
+/* TDR_OK, or the error with which link_send would fail: the worker is gone, or we left. */
+tdr_status link_check(struct link *link);
+
 /* Counts the lanes' breaks: what was sent at an epoch before the current one will not be answered. */
 uint32_t link_epoch(struct link *link);
 
