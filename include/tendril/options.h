@@ -13,18 +13,18 @@
  * X(type, field, default, unit, text), type being INT (int64_t) or TEXT (const char *, copied by tdr_agent_new).
  */
 #define TDR_AGENT_OPTION_LIST(X)                                                                                       \
-	X(TEXT, init_method, NULL, "URL", "where members meet: env://, tcp://host:port, file:///path; unset: env://")   \
+	X(TEXT, init_method, NULL, "URL", "where members meet: env://, tcp://host:port, file:///path; unset: env://")  \
 	X(INT, rank, -1, "", "this worker's id; -1: from the URL, or RANK")                                            \
 	X(INT, world_size, -1, "", "members of the group; -1: from the URL, or WORLD_SIZE")                            \
-	X(TEXT, group, NULL, "", "name of the group in its store, so that one store serves several; unset: default")    \
+	X(TEXT, group, NULL, "", "name of the group in its store, so that one store serves several; unset: default")   \
 	X(INT, rpc_timeout_ms, 60000, "ms", "deadline of a call that names none; 0: none")                             \
 	X(INT, join_timeout_ms, 300000, "ms", "how long tdr_join waits for the other members; 0: no limit")            \
 	X(INT, shutdown_timeout_ms, 300000, "ms", "how long tdr_shutdown waits for the other members; 0: no limit")    \
-	X(TEXT, listen, NULL, "address", "where to listen, address or address:port; unset: the advertised address")     \
+	X(TEXT, listen, NULL, "address", "where to listen, address or address:port; unset: the advertised address")    \
 	X(TEXT, advertise, NULL, "address",                                                                            \
-	  "what others connect to, address or address:port; unset: the address of the route towards a tcp store, or "   \
+	  "what others connect to, address or address:port; unset: the address of the route towards a tcp store, or "  \
 	  "loopback")                                                                                                  \
-	X(TEXT, interface, NULL, "name", "the network interface whose address to advertise; unset: by route")           \
+	X(TEXT, interface, NULL, "name", "the network interface whose address to advertise; unset: by route")          \
 	X(INT, threads, 16, "", "functions that may run at once, in an engine made for the agent")                     \
 	X(INT, max_threads, 1024, "", "with those that wait inside a function")                                        \
 	X(INT, spin_us, 50, "us", "how long a wait spins before it sleeps; 0: never")                                  \
