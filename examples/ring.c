@@ -42,7 +42,8 @@ int main(int argc, char **argv)
 		tdr_value *path;
 		const char *last;
 
-		must(tdr_rpc_sync(agent, tdr_agent_worker(agent).name, "ring::walk", TDR_ARGS(hops), NULL, &path), "walk");
+		must(tdr_rpc_sync(agent, tdr_agent_worker(agent).name, "ring::walk", TDR_ARGS(hops), NULL, &path),
+		     "walk");
 		must(tdr_value_get_string(tdr_value_item(path, tdr_value_count(path) - 1), &last, NULL), "path");
 		printf("%d hops, through %zu workers' functions, ended at %s\n", hops, tdr_value_count(path), last);
 		tdr_value_unref(path);

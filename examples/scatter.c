@@ -7,7 +7,9 @@
 
 #include <math.h>
 
-enum { PIECE = 250000 };
+enum {
+	PIECE = 250000
+};
 
 /* The sum of the squares of a piece. */
 static tdr_status square_sum(tdr_call *call, void *context)

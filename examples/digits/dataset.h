@@ -13,7 +13,7 @@ enum {
 
 struct dataset {
 	int rows;
-	int training_rows; /* the first of them; the others are for the test */
+	int training_rows;              /* the first of them; the others are for the test */
 	float pixels[MAX_ROWS][PIXELS]; /* 0 to 1 */
 	int labels[MAX_ROWS];
 };

@@ -12,7 +12,11 @@
 #include <pthread.h>
 #include <string.h>
 
-enum { EPOCHS = 12, BATCH = 16, PROGRESS_EVERY = 200 };
+enum {
+	EPOCHS = 12,
+	BATCH = 16,
+	PROGRESS_EVERY = 200
+};
 
 static const double LEARNING_RATE = 0.1;
 
@@ -51,7 +55,8 @@ static tdr_status push(tdr_call *call, void *context)
 
 	if (tdr_tensor_dtype(gradient) != TDR_F32 || tdr_tensor_numel(gradient) != MODEL_SIZE ||
 	    !tdr_tensor_is_contiguous(gradient))
-		return tdr_fail(call, TDR_ETYPE, "a gradient is a contiguous f32 tensor of %d x %d", MODEL_ROWS, CLASSES);
+		return tdr_fail(call, TDR_ETYPE, "a gradient is a contiguous f32 tensor of %d x %d", MODEL_ROWS,
+		                CLASSES);
 	pthread_mutex_lock(&server->lock);
 	for (int i = 0; i < MODEL_SIZE; i++)
 		server->model[i] -= (float)rate * slopes[i];
@@ -71,8 +76,8 @@ static tdr_status push(tdr_call *call, void *context)
 static void print_row(const char *name, const tdr_value *info)
 {
 	static const char *const keys[] = {
-	    "agent.calls_issued", "agent.calls_served", "agent.bytes_sent", "agent.bytes_received", "agent.latency_mean_us",
-	    "agent.latency_p99_us",
+	    "agent.calls_issued",   "agent.calls_served",    "agent.bytes_sent",
+	    "agent.bytes_received", "agent.latency_mean_us", "agent.latency_p99_us",
 	};
 
 	printf("%-10s", name);
@@ -90,8 +95,8 @@ static void print_result(const struct server *server, const struct dataset *set,
 	int test_rows = set->rows - set->training_rows;
 	double accuracy = softmax_accuracy(server->model, set, set->training_rows, test_rows);
 
-	printf("\n%-10s %14s %14s %14s %14s %14s %14s\n", "worker", "calls made", "calls served", "bytes sent", "bytes received",
-	       "mean us", "p99 below us");
+	printf("\n%-10s %14s %14s %14s %14s %14s %14s\n", "worker", "calls made", "calls served", "bytes sent",
+	       "bytes received", "mean us", "p99 below us");
 	for (size_t i = 0; i < tdr_value_count(infos); i++) {
 		const char *name;
 
@@ -121,8 +126,8 @@ static void train(tdr_agent *agent, const struct dataset *set, int share, int sh
 			must(tdr_value_get_tensor(pulled, &model), "model");
 			must(tdr_tensor_empty(TDR_F32, TDR_SHAPE(MODEL_ROWS, CLASSES), &gradient), "gradient");
 			loss = softmax_gradient(tdr_tensor_data(model), set, row, BATCH, tdr_tensor_data(gradient));
-			must(tdr_rpc_sync(agent, "ps", "ps::push", TDR_ARGS(gradient), TDR_KWARGS("loss", loss, "lr", LEARNING_RATE),
-			                  NULL),
+			must(tdr_rpc_sync(agent, "ps", "ps::push", TDR_ARGS(gradient),
+			                  TDR_KWARGS("loss", loss, "lr", LEARNING_RATE), NULL),
 			     "push");
 			tdr_tensor_unref(gradient);
 			tdr_value_unref(pulled);

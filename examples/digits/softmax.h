@@ -6,7 +6,10 @@
 #include "dataset.h"
 
 /* A model is PIXELS + 1 rows of CLASSES floats; the last row is the bias. Gradients have the same shape. */
-enum { MODEL_ROWS = PIXELS + 1, MODEL_SIZE = MODEL_ROWS * CLASSES };
+enum {
+	MODEL_ROWS = PIXELS + 1,
+	MODEL_SIZE = MODEL_ROWS * CLASSES
+};
 
 /* The gradient of the mean cross-entropy over rows `from` to `from + count` - 1 into `gradient`; returns that mean. */
 double softmax_gradient(const float *model, const struct dataset *set, int from, int count, float *gradient);

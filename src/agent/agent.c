@@ -46,7 +46,8 @@ tdr_status agent_set_state(tdr_agent *agent, enum agent_state from, enum agent_s
 	if (!atomic_compare_exchange_strong(&agent->state, &expected, to))
 		return error_set(expected == AGENT_LEFT ? TDR_ESHUTDOWN : TDR_ESTATE, "agent '%s' is %s", agent->name,
 		                 state_names[expected]);
-	LOG(TDR_LOG_DEBUG, "event=agent_state worker=%s from=%s to=%s", agent->name, state_names[from], state_names[to]);
+	LOG(TDR_LOG_DEBUG, "event=agent_state worker=%s from=%s to=%s", agent->name, state_names[from],
+	    state_names[to]);
 	return TDR_OK;
 }
 
@@ -208,8 +209,10 @@ tdr_agent *tdr_agent_new(const char *name, const tdr_agent_options *options)
 	tdr_agent *agent;
 
 	if (!name || !name_is_valid(name)) {
-		error_set(TDR_EINVAL, "Worker name must match ^[A-Za-z0-9-_:]*$, and must be non-empty and shorter than 128 "
-		                      "chars, but got %s", name ? name : "NULL");
+		error_set(TDR_EINVAL,
+		          "Worker name must match ^[A-Za-z0-9-_:]*$, and must be non-empty and shorter than 128 "
+		          "chars, but got %s",
+		          name ? name : "NULL");
 		return NULL;
 	}
 	agent = calloc(1, sizeof(*agent));
@@ -366,7 +369,8 @@ static tdr_status agree_to_leave(tdr_agent *agent, int64_t deadline_ms)
 
 			if (tdr_value_get_bool(tdr_value_item(values[i], 0), &member_busy) != TDR_OK ||
 			    tdr_value_get_int(tdr_value_item(values[i], 1), &activity) != TDR_OK)
-				status = error_set(TDR_EPROTO, "a member describes its activity in a way that is not ours");
+				status =
+				    error_set(TDR_EPROTO, "a member describes its activity in a way that is not ours");
 			busy = busy || member_busy;
 			now += activity;
 			values[i] = tdr_value_unref(values[i]);
@@ -380,8 +384,8 @@ static tdr_status agree_to_leave(tdr_agent *agent, int64_t deadline_ms)
 
 void tdr_shutdown_options_init(tdr_shutdown_options *options)
 {
-	*options = (tdr_shutdown_options){
-	    .size = sizeof(*options), .graceful = true, .timeout_ms = TDR_TIMEOUT_DEFAULT};
+	*options =
+	    (tdr_shutdown_options){.size = sizeof(*options), .graceful = true, .timeout_ms = TDR_TIMEOUT_DEFAULT};
 }
 
 static tdr_status leave_gracefully(tdr_agent *agent, int64_t timeout_ms)
@@ -412,12 +416,14 @@ tdr_status tdr_shutdown(tdr_agent *agent, const tdr_shutdown_options *options)
 	if (status != TDR_OK)
 		return status;
 	if (engine_is_inline() || serve_scope().depth > 0)
-		return error_set(TDR_ESTATE, "tdr_shutdown was called from inside a function or callback: it would wait for "
-		                             "itself");
+		return error_set(TDR_ESTATE,
+		                 "tdr_shutdown was called from inside a function or callback: it would wait for "
+		                 "itself");
 	tdr_shutdown_options_init(&defaults);
 	options = options ? options : &defaults;
 	if (options->size != sizeof(*options))
-		return error_set(TDR_EINVAL, "tdr_shutdown_options.size is %zu, not %zu: call tdr_shutdown_options_init first",
+		return error_set(TDR_EINVAL,
+		                 "tdr_shutdown_options.size is %zu, not %zu: call tdr_shutdown_options_init first",
 		                 options->size, sizeof(*options));
 	if (options->graceful)
 		status = leave_gracefully(agent, options->timeout_ms);

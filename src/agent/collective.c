@@ -25,8 +25,7 @@ struct sequence {
 
 static struct sequence *sequence_find(tdr_agent *agent, const struct occasion *occasion)
 {
-	list_for_each(node, &agent->collectives.sequences)
-	{
+	list_for_each(node, &agent->collectives.sequences) {
 		struct sequence *sequence = list_entry(node, struct sequence, node);
 
 		if (occasion_same_set(&sequence->occasion, occasion))
@@ -87,7 +86,8 @@ static void time_out(struct gather *gather, int64_t timeout_ms)
 		         (long long)timeout_ms, missing);
 	else
 		snprintf(text, sizeof(text), "not all members arrived within %lld ms; no answer from worker '%s'",
-		         (long long)timeout_ms, gather_name(gather, gather->index > 0 ? tree_parent(gather->index) : 0));
+		         (long long)timeout_ms,
+		         gather_name(gather, gather->index > 0 ? tree_parent(gather->index) : 0));
 	gather_fail(gather, &letters, TDR_ETIMEDOUT, text, true);
 	pthread_mutex_unlock(&collectives->lock);
 	letters_post(&letters);
@@ -187,7 +187,8 @@ static tdr_status resolve_names(tdr_agent *agent, size_t count, const char *cons
 			return error_set(TDR_EINVAL, "worker '%s' is named twice",
 			                 link_peer(agent->peers[ids[i]].link)->name);
 	if (!self)
-		return error_set(TDR_EINVAL, "worker '%s' takes part in a collective that does not name it", agent->name);
+		return error_set(TDR_EINVAL, "worker '%s' takes part in a collective that does not name it",
+		                 agent->name);
 	return TDR_OK;
 }
 
@@ -231,8 +232,8 @@ static tdr_status prepare(tdr_agent *agent, size_t count, const char *const name
 	return status;
 }
 
-tdr_status tdr_all_gather(tdr_agent *agent, tdr_value *value, size_t count, const char *const names[], int64_t timeout_ms,
-                          tdr_value **ret_values)
+tdr_status tdr_all_gather(tdr_agent *agent, tdr_value *value, size_t count, const char *const names[],
+                          int64_t timeout_ms, tdr_value **ret_values)
 {
 	uint32_t *ids = NULL, members = count ? (uint32_t)count : atomic_load(&agent->npeers);
 	tdr_value **values = NULL, *all;
@@ -289,8 +290,7 @@ void collectives_close(struct collectives *collectives)
 
 	list_init(&letters);
 	pthread_mutex_lock(&collectives->lock);
-	list_for_each_safe(node, &collectives->gathers)
-	{
+	list_for_each_safe(node, &collectives->gathers) {
 		struct gather *gather = list_entry(node, struct gather, node);
 
 		gather_fail(gather, &letters, TDR_ESHUTDOWN, "the agent is shutting down", false);

@@ -32,11 +32,12 @@ struct buffer agent_dump_text(tdr_agent *agent)
 	struct buffer text = {0};
 	uint32_t count = atomic_load(&agent->npeers);
 
-	buffer_printf(&text,
-	              "agent '%s' (%s): %u calls under way, %u served; threads: %u, %u in functions, %u of functions that "
-	              "wait, %u tasks queued\n",
-	              agent->name, agent_state_name(agent_state(agent)), atomic_load(&agent->outstanding),
-	              atomic_load(&agent->serving), stats.threads, stats.running, stats.blocked, stats.queued);
+	buffer_printf(
+	    &text,
+	    "agent '%s' (%s): %u calls under way, %u served; threads: %u, %u in functions, %u of functions that "
+	    "wait, %u tasks queued\n",
+	    agent->name, agent_state_name(agent_state(agent)), atomic_load(&agent->outstanding),
+	    atomic_load(&agent->serving), stats.threads, stats.running, stats.blocked, stats.queued);
 	for (uint32_t i = 0; i < count; i++) {
 		outgoing_dump(&agent->peers[i], &text);
 		serve_dump(&agent->peers[i], &text);

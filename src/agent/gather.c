@@ -66,8 +66,7 @@ void gather_unref(struct gather *gather)
 
 struct gather *gather_find(tdr_agent *agent, const struct occasion *occasion)
 {
-	list_for_each(node, &agent->collectives.gathers)
-	{
+	list_for_each(node, &agent->collectives.gathers) {
 		struct gather *gather = list_entry(node, struct gather, node);
 
 		if (gather->occasion.sequence == occasion->sequence && occasion_same_set(&gather->occasion, occasion))
@@ -226,8 +225,8 @@ void letters_post(struct list *letters)
 		if (!letter->link)
 			end_gather(letter->gather, letter->status, letter->text ? letter->text : "");
 		else if (encoder->body.failed || link_send(letter->link, &message) != TDR_OK)
-			LOG(TDR_LOG_DEBUG, "event=collective_letter_lost to=%s error=\"%s\"", link_peer(letter->link)->name,
-			    tdr_last_error());
+			LOG(TDR_LOG_DEBUG, "event=collective_letter_lost to=%s error=\"%s\"",
+			    link_peer(letter->link)->name, tdr_last_error());
 		letter_free(letter);
 	}
 }
@@ -348,7 +347,8 @@ static tdr_status read_pairs(struct decoder *decoder, struct gather *gather)
 		uint64_t id;
 
 		status = decode_uint(decoder, &id);
-		if (status == TDR_OK && (id > UINT32_MAX || occasion_index(&gather->occasion, (uint32_t)id) == UINT32_MAX))
+		if (status == TDR_OK &&
+		    (id > UINT32_MAX || occasion_index(&gather->occasion, (uint32_t)id) == UINT32_MAX))
 			status = error_set(TDR_EPROTO, "a value of member %" PRIu64 ", who is not in the set", id);
 		if (status == TDR_OK)
 			status = decode_value(decoder, &value);
@@ -432,8 +432,7 @@ void collective_gone(struct peer *peer, tdr_status status, const char *text)
 
 	list_init(&letters);
 	pthread_mutex_lock(&agent->collectives.lock);
-	list_for_each_safe(node, &agent->collectives.gathers)
-	{
+	list_for_each_safe(node, &agent->collectives.gathers) {
 		struct gather *gather = list_entry(node, struct gather, node);
 		uint32_t index = occasion_index(&gather->occasion, id);
 		bool parent = gather->index > 0 && index == tree_parent(gather->index);

@@ -11,9 +11,9 @@ struct gather {
 	struct list node;
 	tdr_agent *agent;
 	struct occasion occasion;
-	uint32_t index;      /* ours in the set */
-	tdr_value **values;  /* [count]; NULL: not arrived; counted */
-	bool *forwarded;     /* [count]; gone up already */
+	uint32_t index;     /* ours in the set */
+	tdr_value **values; /* [count]; NULL: not arrived; counted */
+	bool *forwarded;    /* [count]; gone up already */
 	uint32_t arrived;
 	bool entered, done;
 	tdr_future *future; /* completes with a list of all values, by index */

@@ -104,8 +104,8 @@ static tdr_status read_record(const tdr_blob *blob, struct record *ret_record)
 
 static tdr_status set_encoded(tdr_store *store, const char *key, struct encoder *encoder)
 {
-	tdr_status status = encoder->body.failed ? error_nomem()
-	                                         : tdr_store_set(store, key, encoder->body.data, encoder->body.size);
+	tdr_status status =
+	    encoder->body.failed ? error_nomem() : tdr_store_set(store, key, encoder->body.data, encoder->body.size);
 
 	encoder_fini(encoder);
 	return status;
@@ -203,14 +203,16 @@ static tdr_status check_record(const struct record *record, const struct identit
                                uint32_t world_size)
 {
 	if (record->world_size != world_size)
-		return error_set(TDR_EMISMATCH, "the members disagree over the group's size: rank 0 says %u, rank %u ('%s') "
-		                                "says %u",
+		return error_set(TDR_EMISMATCH,
+		                 "the members disagree over the group's size: rank 0 says %u, rank %u ('%s') "
+		                 "says %u",
 		                 world_size, rank, record->who.name, record->world_size);
 	if (record->who.id != rank)
 		return error_set(TDR_EPROTO, "the record of rank %u says rank %u", rank, record->who.id);
 	for (uint32_t i = 0; i < rank; i++)
 		if (strcmp(members[i].name, record->who.name) == 0)
-			return error_set(TDR_EEXISTS, "RPC worker name %s is not unique. Workers %u and %u share the same name.",
+			return error_set(TDR_EEXISTS,
+			                 "RPC worker name %s is not unique. Workers %u and %u share the same name.",
 			                 record->who.name, i, rank);
 	return TDR_OK;
 }
@@ -286,7 +288,8 @@ static tdr_status begin_round(tdr_agent *agent, uint64_t *ret_round)
 	if (status != TDR_OK)
 		return status;
 	if (round > 1) {
-		snprintf(agent->joined_key, sizeof(agent->joined_key), "%" PRId64 "/left/%u", round - 1, agent->self.id);
+		snprintf(agent->joined_key, sizeof(agent->joined_key), "%" PRId64 "/left/%u", round - 1,
+		         agent->self.id);
 		status = tdr_store_check(agent->store, 1, keys, &left);
 	}
 	if (status == TDR_OK && !left) {
@@ -295,10 +298,11 @@ static tdr_status begin_round(tdr_agent *agent, uint64_t *ret_round)
 		if (tdr_store_add(agent->store, key, -1, &round) != TDR_OK)
 			LOG(TDR_LOG_WARN, "event=joining_not_taken_back worker=%s error=\"%s\"", agent->name,
 			    tdr_last_error());
-		return error_set(TDR_EEXISTS,
-		                 "rank %u has joined this group before and has not left it: another process has the same rank, "
-		                 "or the store is left over from a run that was killed (use a new one, or another `group`)",
-		                 agent->self.id);
+		return error_set(
+		    TDR_EEXISTS,
+		    "rank %u has joined this group before and has not left it: another process has the same rank, "
+		    "or the store is left over from a run that was killed (use a new one, or another `group`)",
+		    agent->self.id);
 	}
 	snprintf(agent->joined_key, sizeof(agent->joined_key), "%" PRId64 "/left/%u", round, agent->self.id);
 	*ret_round = (uint64_t)round;
@@ -338,7 +342,8 @@ static tdr_status find_store(tdr_agent *agent)
 			return status;
 	}
 	if (agent->rendezvous.world_size <= 0)
-		return error_set(TDR_EINVAL, "the group's size is not known: set the option `world_size`, or WORLD_SIZE");
+		return error_set(TDR_EINVAL,
+		                 "the group's size is not known: set the option `world_size`, or WORLD_SIZE");
 	if (agent->rendezvous.rank < 0 || agent->rendezvous.rank >= agent->rendezvous.world_size)
 		return error_set(TDR_EINVAL, "rank %d is outside 0 to %d, in a group of %d", agent->rendezvous.rank,
 		                 agent->rendezvous.world_size - 1, agent->rendezvous.world_size);
@@ -371,8 +376,11 @@ static tdr_status listen_somewhere(tdr_agent *agent)
 	else
 		address_choose(options->advertise ? host : NULL, options->interface, route_size ? &route : NULL, host);
 	bind_port = bind_port ? bind_port : port;
-	status = links_listen(agent->links, options->listen ? bind_host : options->advertise ? NULL : host, bind_port,
-	                      &chosen);
+	status = links_listen(agent->links,
+	                      options->listen      ? bind_host
+	                      : options->advertise ? NULL
+	                                           : host,
+	                      bind_port, &chosen);
 	if (status != TDR_OK)
 		return error_prefix(status, "agent '%s' cannot listen", agent->name);
 	address_join("tcp", host, port ? port : chosen, agent->self.address);

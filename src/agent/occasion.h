@@ -30,7 +30,7 @@ tdr_status occasion_copy(const struct occasion *occasion, struct occasion *ret_c
 uint32_t occasion_id(const struct occasion *occasion, uint32_t index);
 uint32_t occasion_index(const struct occasion *occasion, uint32_t id);
 
-uint32_t tree_parent(uint32_t index); /* not of the root, 0 */
+uint32_t tree_parent(uint32_t index);              /* not of the root, 0 */
 bool tree_contains(uint32_t index, uint32_t root); /* whether it lies in the subtree of `root` */
 
 uint32_t tree_depth(uint32_t index); /* steps up to the root */

@@ -77,8 +77,8 @@ static tdr_status read_number(const char *name, int64_t initial, int64_t *number
 		errno = 0;
 		parsed = strtoll(text, &end, 10);
 		if (errno || *end || end == text)
-			return error_set(TDR_EINVAL, "the environment variable %s is '%s', not a whole number", variable,
-			                 text);
+			return error_set(TDR_EINVAL, "the environment variable %s is '%s', not a whole number",
+			                 variable, text);
 		*number = parsed;
 	}
 	return check_number(name, *number);
@@ -104,8 +104,9 @@ tdr_status options_copy(const tdr_agent_options *options, tdr_agent_options *ret
 	tdr_agent_options_init(&defaults);
 	copy = options ? *options : defaults;
 	if (copy.size != sizeof(copy))
-		return error_set(TDR_EINVAL, "tdr_agent_options.size is %zu, not %zu: call tdr_agent_options_init first",
-		                 copy.size, sizeof(copy));
+		return error_set(TDR_EINVAL,
+		                 "tdr_agent_options.size is %zu, not %zu: call tdr_agent_options_init first", copy.size,
+		                 sizeof(copy));
 #define READ_INT(field, initial)                                                                                       \
 	if (status == TDR_OK)                                                                                          \
 		status = read_number(#field, initial, &copy.field);

@@ -64,7 +64,8 @@ static bool thread_start(tdr_engine *engine)
 		engine->threads--;
 		engine->free--;
 		free(thread);
-		LOG(TDR_LOG_WARN, "event=thread_start_failed threads=%u error=\"%s\"", engine->threads, strerror(failed));
+		LOG(TDR_LOG_WARN, "event=thread_start_failed threads=%u error=\"%s\"", engine->threads,
+		    strerror(failed));
 	}
 	return !failed;
 }
@@ -98,10 +99,10 @@ void engine_staff(tdr_engine *engine)
 
 void engine_collect_stuck(tdr_engine *engine, struct list *refused)
 {
-	if (engine->queued == 0 || engine->free > 1 || engine->running > 0 || may_start(engine) || !engine_threaded(engine))
+	if (engine->queued == 0 || engine->free > 1 || engine->running > 0 || may_start(engine) ||
+	    !engine_threaded(engine))
 		return;
-	list_for_each_safe(node, &engine->tasks)
-	{
+	list_for_each_safe(node, &engine->tasks) {
 		struct task *task = list_entry(node, struct task, node);
 
 		if (!task->nested || !task->refuse)
@@ -445,11 +446,13 @@ static tdr_status watch_own_fd(tdr_engine *engine, int *fd, int made)
 static tdr_status check_options(const tdr_engine_options *options)
 {
 	if (options->size != sizeof(*options))
-		return error_set(TDR_EINVAL, "tdr_engine_options.size is %zu, not %zu: call tdr_engine_options_init first",
+		return error_set(TDR_EINVAL,
+		                 "tdr_engine_options.size is %zu, not %zu: call tdr_engine_options_init first",
 		                 options->size, sizeof(*options));
 	if (options->threads > 65536 || options->max_threads > 65536 ||
 	    (options->threads > 0 && options->max_threads < options->threads))
-		return error_set(TDR_EINVAL, "an engine takes up to 65536 threads, and max_threads (%u) not below threads (%u)",
+		return error_set(TDR_EINVAL,
+		                 "an engine takes up to 65536 threads, and max_threads (%u) not below threads (%u)",
 		                 options->max_threads, options->threads);
 	if (options->spin_us < 0 || options->spin_us > 1000000)
 		return error_set(TDR_EINVAL, "spin_us is %lld, outside 0 to 1000000", (long long)options->spin_us);

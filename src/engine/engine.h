@@ -126,11 +126,11 @@ void engine_serve_in_waits(bool serves);
 /* ---- insight ---- */
 
 struct engine_stats {
-	uint32_t threads;   /* alive */
-	uint32_t running;   /* in a function, not waiting */
-	uint32_t blocked;   /* in a function that waits */
-	uint32_t queued;    /* tasks that no thread has taken up */
-	uint32_t max_busy;  /* functions that may run at once */
+	uint32_t threads;  /* alive */
+	uint32_t running;  /* in a function, not waiting */
+	uint32_t blocked;  /* in a function that waits */
+	uint32_t queued;   /* tasks that no thread has taken up */
+	uint32_t max_busy; /* functions that may run at once */
 };
 
 struct engine_stats engine_stats(tdr_engine *engine);

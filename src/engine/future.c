@@ -291,8 +291,9 @@ tdr_status tdr_future_wait(tdr_future *future, int64_t timeout_ms, tdr_value **r
 	if (tdr_future_done(future))
 		return take_outcome(future, ret_value);
 	if (engine_is_inline())
-		return error_set(TDR_ESTATE, "an inline function or a callback must not wait: it would stop the engine; "
-		                             "register the function without TDR_FUNCTION_INLINE");
+		return error_set(TDR_ESTATE,
+		                 "an inline function or a callback must not wait: it would stop the engine; "
+		                 "register the function without TDR_FUNCTION_INLINE");
 	deadline_ms = deadline_after(timeout_ms);
 	waiter_init(&waiter);
 	pthread_mutex_lock(&future->lock);

@@ -14,8 +14,8 @@
 
 struct wheel {
 	pthread_mutex_t lock;
-	int64_t now_ms;   /* all timers due up to here have been moved to `expired` */
-	int64_t armed_ms; /* what the timerfd is set to; INT64_MAX: not set */
+	int64_t now_ms;                /* all timers due up to here have been moved to `expired` */
+	int64_t armed_ms;              /* what the timerfd is set to; INT64_MAX: not set */
 	uint64_t filled[WHEEL_LEVELS]; /* a bit a slot that is not empty */
 	struct list slots[WHEEL_LEVELS][WHEEL_SLOTS];
 	struct list expired;
@@ -81,9 +81,9 @@ struct tdr_engine {
 };
 
 enum {
-	POLLERS = 2,       /* threads that wait for events at once */
-	EVENTS = 16,       /* taken from the kernel at once */
-	NO_SPIN_MS = 250,  /* after a yield that took longer than SLOW_YIELD_US */
+	POLLERS = 2,      /* threads that wait for events at once */
+	EVENTS = 16,      /* taken from the kernel at once */
+	NO_SPIN_MS = 250, /* after a yield that took longer than SLOW_YIELD_US */
 	SLOW_YIELD_US = 500,
 	NO_WAKE_FD_MS = 10, /* between looks, where no descriptor is left to be woken by */
 };

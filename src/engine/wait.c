@@ -257,7 +257,8 @@ static bool serve_some(tdr_engine *engine)
 	engine_self.engine = engine;
 	engine_self.role = ROLE_FREE;
 	engine_self.serves = false; /* a function that is run now waits as functions do */
-	some = engine_poll(engine, 0, TURN_MAY_RUN) || engine_run_light(engine, TURN_MAY_RUN) || engine_run_task(engine);
+	some =
+	    engine_poll(engine, 0, TURN_MAY_RUN) || engine_run_light(engine, TURN_MAY_RUN) || engine_run_task(engine);
 	engine_self.engine = before.engine;
 	engine_self.role = before.role;
 	engine_self.serves = true;

@@ -41,7 +41,8 @@ static tdr_status read_text(struct decoder *decoder, char *ret_text, size_t room
 	if (status != TDR_OK)
 		return status;
 	if (size >= room)
-		return error_set(TDR_ELIMIT, "a text of %zu bytes in a greeting, where %zu are allowed", size, room - 1);
+		return error_set(TDR_ELIMIT, "a text of %zu bytes in a greeting, where %zu are allowed", size,
+		                 room - 1);
 	memcpy(ret_text, text, size);
 	ret_text[size] = '\0';
 	return TDR_OK;

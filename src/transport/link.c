@@ -159,8 +159,7 @@ static void become_up(struct link *link, struct after *after, struct lane *lane,
 	         link->peer.name);
 	link->broke = false;
 	after->lane = lane_ref(lane);
-	list_for_each(node, &link->pending)
-	{
+	list_for_each(node, &link->pending) {
 		const struct parcel *parcel = list_entry(node, struct parcel, node);
 
 		if (parcel->message.type == MESSAGE_CALL)
@@ -214,7 +213,8 @@ static void dial(struct link *link, struct after *after)
 
 	set_state(link, LINK_DIALING);
 	snprintf(hello.group, sizeof(hello.group), "%s", links->group);
-	if (transport_tcp.connect(&config, link->peer.address, links->config.connect_timeout_ms, &link->dial) != TDR_OK) {
+	if (transport_tcp.connect(&config, link->peer.address, links->config.connect_timeout_ms, &link->dial) !=
+	    TDR_OK) {
 		retry_later(link, after, tdr_last_error());
 		return;
 	}
@@ -296,8 +296,9 @@ static void handle_welcome(struct link *link, struct lane *lane, const struct me
 			            "worker '%s' is gone: another process answers at its address %s", link->peer.name,
 			            link->peer.address);
 		} else {
-			become_gone(link, &after, TDR_EWORKERGONE, "worker '%s' answers at %s with what is no welcome: %s",
-			            link->peer.name, link->peer.address, tdr_last_error());
+			become_gone(link, &after, TDR_EWORKERGONE,
+			            "worker '%s' answers at %s with what is no welcome: %s", link->peer.name,
+			            link->peer.address, tdr_last_error());
 		}
 	}
 	pthread_mutex_unlock(&link->lock);
@@ -652,9 +653,11 @@ tdr_status link_send(struct link *link, const struct message *message)
 		atomic_fetch_add(&link->sent, message_cost(message));
 	pthread_mutex_unlock(&link->lock);
 	status = lane_send(lane, message);
-	if (status == TDR_EIO) { /* the lane is over, and the link will hear of it soon: the message waits for what follows */
+	if (status ==
+	    TDR_EIO) { /* the lane is over, and the link will hear of it soon: the message waits for what follows */
 		pthread_mutex_lock(&link->lock);
-		status = link->state >= LINK_GONE ? error_set(link->gone_status, "%s", link->gone_text) : park(link, message);
+		status = link->state >= LINK_GONE ? error_set(link->gone_status, "%s", link->gone_text)
+		                                  : park(link, message);
 		pthread_mutex_unlock(&link->lock);
 	}
 	lane_unref(lane);

@@ -26,8 +26,8 @@ struct link {
 	struct list pending;
 	struct list waiters; /* for credit */
 	struct timer timer;  /* heartbeats while up, dialing again while waiting */
-	uint32_t lanes; /* that have been greeted */
-	bool broke;     /* a lane broke since the last one was greeted */
+	uint32_t lanes;      /* that have been greeted */
+	bool broke;          /* a lane broke since the last one was greeted */
 	unsigned breaks;
 	int64_t breaks_since_ms;
 	int64_t up_since_ms;

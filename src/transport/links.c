@@ -208,8 +208,8 @@ static bool on_accept(void *context, struct lane *lane)
 		arrival->lane = lane_ref(lane);
 		lane->config.events = &arrival_events;
 		lane->config.context = arrival;
-		lane->config.limits = (struct lane_limits){.max_body_bytes = ARRIVAL_BODY_BYTES,
-		                                           .max_message_bytes = ARRIVAL_BODY_BYTES};
+		lane->config.limits =
+		    (struct lane_limits){.max_body_bytes = ARRIVAL_BODY_BYTES, .max_message_bytes = ARRIVAL_BODY_BYTES};
 		timer_set(links->config.engine, &arrival->timer, clock_ms() + links->config.connect_timeout_ms);
 	}
 	pthread_mutex_unlock(&links->lock);

@@ -299,7 +299,8 @@ static int work(void *context)
 	fprintf(stderr, "w%d: %llu calls, %llu of them to the killed worker, %llu wrong; first: %s\n", load.plan->rank,
 	        (unsigned long long)load.calls, (unsigned long long)load.gone, (unsigned long long)load.wrong,
 	        load.first_wrong);
-	if (tdr_barrier(load.agent, kill_one ? COUNT_OF(survivors) : 0, kill_one ? survivors : NULL, 240000) != TDR_OK) {
+	if (tdr_barrier(load.agent, kill_one ? COUNT_OF(survivors) : 0, kill_one ? survivors : NULL, 240000) !=
+	    TDR_OK) {
 		fprintf(stderr, "barrier: %s\n", tdr_last_error());
 		return 1;
 	}

@@ -271,7 +271,9 @@ static void echo_open(struct echo *echo, tdr_engine *engine, int fd)
 	assert_int_equal(source_open(&echo->source, engine, fd, EPOLLIN, echo_ready, echo_closed), TDR_OK);
 }
 
-static void nothing(void *context) {}
+static void nothing(void *context)
+{
+}
 
 static struct source *origin_source(void *context)
 {
@@ -444,8 +446,8 @@ static void test_a_forked_child_has_inert_handles(void **state)
 	pid_t child = fork();
 
 	if (child == 0) {
-		bool good = tdr_future_wait(future, 10, NULL) == TDR_EFORKED &&
-		            tdr_engine_progress(engine, 0) == TDR_EFORKED;
+		bool good =
+		    tdr_future_wait(future, 10, NULL) == TDR_EFORKED && tdr_engine_progress(engine, 0) == TDR_EFORKED;
 
 		tdr_future_unref(future);
 		tdr_engine_unref(engine);
