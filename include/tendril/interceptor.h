@@ -6,6 +6,10 @@
  * interceptor sees it at each, keeps a slot of its own per call and side, and may send metadata along, which arrives at the
  * interceptor of the same name at the other end. Interceptors run in the order they were added at issue, receive and
  * enter, in the opposite order at leave, reply and complete.
+ *
+ * Whoever has seen a call issued sees it complete, and whoever has seen it received sees the reply, once and last, however it
+ * ends; also where an interceptor has failed it, but for those whose turn had not come yet. So an agent that has
+ * interceptors answers a call only when its function has returned, if that is later than its tdr_return.
  */
 #ifndef TENDRIL_INTERCEPTOR_H
 #define TENDRIL_INTERCEPTOR_H

@@ -4,8 +4,12 @@
 
 #include "base/error.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+/* The interceptor whose hook this thread runs; hooks of one call may run in several threads at once. */
+static _Thread_local size_t current;
 
 tdr_status tdr_intercept(tdr_agent *agent, const tdr_interceptor *interceptor, void *context)
 {
@@ -44,7 +48,7 @@ static tdr_status run_one(tdr_passage *passage, enum hook hook, size_t index)
 	void *context = passage->agent->interceptors.items[index].context;
 	tdr_status (*run)(void *, tdr_passage *) = NULL;
 
-	passage->current = index;
+	current = index;
 	switch (hook) {
 	case HOOK_ENTER:
 		if (hooks->enter)
@@ -70,34 +74,88 @@ static tdr_status run_one(tdr_passage *passage, enum hook hook, size_t index)
 	return run ? run(context, passage) : TDR_OK;
 }
 
-tdr_status intercept_run(tdr_passage *passage, enum hook hook)
+static const char *name_of(const tdr_passage *passage, size_t index)
+{
+	return passage->agent->interceptors.items[index].name;
+}
+
+/* The first hooks of a call on this side: the first that fails ends the call. */
+static tdr_status run_first(tdr_passage *passage, enum hook hook)
 {
 	size_t count = passage->agent->interceptors.count;
-	bool backwards = hook == HOOK_LEAVE || hook == HOOK_REPLY || hook == HOOK_COMPLETE;
 	tdr_status status = TDR_OK;
 
-	for (size_t i = 0; i < count && status == TDR_OK; i++) {
-		size_t index = backwards ? count - 1 - i : i;
+	while (passage->reached < count && status == TDR_OK) {
+		size_t index = passage->reached++;
 
 		status = run_one(passage, hook, index);
 		if (status != TDR_OK)
-			error_prefix(status, "interceptor '%s'", passage->agent->interceptors.items[index].name);
+			error_prefix(status, "interceptor '%s'", name_of(passage, index));
 	}
 	return status;
 }
 
-void passage_init(tdr_passage *passage, tdr_agent *agent, struct link *link, const char *function, bool incoming)
+/* The last hooks: all run, since each may have something to tidy up. */
+static tdr_status run_last(tdr_passage *passage, enum hook hook)
 {
-	*passage = (tdr_passage){.agent = agent, .link = link, .function = function, .incoming = incoming};
+	char text[ERROR_TEXT_SIZE] = "";
+	bool failed = false;
+
+	for (size_t index = passage->reached; index-- > 0;) {
+		tdr_status status = run_one(passage, hook, index);
+
+		if (status == TDR_OK)
+			continue;
+		error_prefix(status, "interceptor '%s'", name_of(passage, index));
+		snprintf(text, sizeof(text), "%s", tdr_last_error());
+		failed = true;
+		passage->status = status;
+		passage->result = tdr_value_unref(passage->result);
+	}
+	return failed && passage->status != TDR_OK ? error_set(passage->status, "%s", text) : TDR_OK;
 }
 
-void passage_fini(tdr_passage *passage)
+tdr_status intercept_run(tdr_passage *passage, enum hook hook)
 {
+	switch (hook) {
+	case HOOK_ISSUE:
+	case HOOK_RECEIVE:
+		return run_first(passage, hook);
+	case HOOK_ENTER:
+		for (size_t i = 0; i < passage->reached; i++)
+			run_one(passage, hook, i);
+		return TDR_OK;
+	case HOOK_LEAVE:
+		for (size_t i = passage->reached; i-- > 0;)
+			run_one(passage, hook, i);
+		return TDR_OK;
+	case HOOK_REPLY:
+	case HOOK_COMPLETE:
+		break;
+	}
+	return run_last(passage, hook);
+}
+
+tdr_passage *passage_new(tdr_agent *agent, struct link *link, const char *function, bool incoming)
+{
+	tdr_passage *passage = calloc(1, sizeof(*passage));
+
+	if (passage)
+		*passage = (tdr_passage){.agent = agent, .link = link, .function = function, .incoming = incoming};
+	return passage;
+}
+
+tdr_passage *passage_free(tdr_passage *passage)
+{
+	if (!passage)
+		return NULL;
 	tdr_value_unref(passage->args);
 	tdr_value_unref(passage->kwargs);
 	tdr_value_unref(passage->result);
 	tdr_value_unref(passage->attached);
 	tdr_value_unref(passage->received);
+	free(passage);
+	return NULL;
 }
 
 const char *tdr_passage_function(const tdr_passage *passage)
@@ -119,7 +177,7 @@ bool tdr_passage_incoming(const tdr_passage *passage)
 
 void **tdr_passage_slot(tdr_passage *passage)
 {
-	return &passage->slots[passage->current];
+	return &passage->slots[current];
 }
 
 tdr_value *tdr_passage_args(const tdr_passage *passage)
@@ -165,12 +223,10 @@ tdr_status tdr_passage_attach(tdr_passage *passage, tdr_value *metadata)
 {
 	if (!passage->attached)
 		passage->attached = tdr_dict_new();
-	return tdr_dict_set(passage->attached, passage->agent->interceptors.items[passage->current].name, metadata);
+	return tdr_dict_set(passage->attached, name_of(passage, current), metadata);
 }
 
 tdr_value *tdr_passage_metadata(const tdr_passage *passage)
 {
-	const char *name = passage->agent->interceptors.items[passage->current].name;
-
-	return passage->received ? tdr_dict_get(passage->received, name) : NULL;
+	return passage->received ? tdr_dict_get(passage->received, name_of(passage, current)) : NULL;
 }

@@ -53,7 +53,7 @@ struct tdr_passage {
 	tdr_value *result;   /* counted */
 	tdr_value *attached; /* a dict, name -> metadata to send; counted */
 	tdr_value *received; /* the same of the other side; counted */
-	size_t current;      /* the interceptor whose hook runs */
+	size_t reached; /* interceptors whose first hook (issue, receive) has run: the others see nothing of the call */
 	void *slots[MAX_INTERCEPTORS];
 };
 
@@ -66,10 +66,15 @@ enum hook {
 	HOOK_COMPLETE,
 };
 
-/* Runs one hook of all interceptors, in its order; ends with the first that fails. */
+/*
+ * Runs one hook of all interceptors, in its order. Issue and receive end with the first that fails; what is run after a failure of
+ * reply or complete has that failure for the call's. Afterwards `status` is the call's, also where it is returned: an
+ * error by a hook, with its text.
+ */
 tdr_status intercept_run(tdr_passage *passage, enum hook hook);
-void passage_init(tdr_passage *passage, tdr_agent *agent, struct link *link, const char *function, bool incoming);
-void passage_fini(tdr_passage *passage);
+/* NULL when memory runs out. `function` is borrowed. */
+tdr_passage *passage_new(tdr_agent *agent, struct link *link, const char *function, bool incoming);
+tdr_passage *passage_free(tdr_passage *passage); /* takes NULL */
 void interceptors_fini(struct interceptors *interceptors);
 
 /* ---- calls that we make ---- */
@@ -130,7 +135,7 @@ struct tdr_agent {
 	struct metrics metrics;
 	struct collectives collectives;
 
-	pthread_mutex_t lock; /* guards `state` and `idle_waiters` */
+	pthread_mutex_t lock;   /* guards `state` and `idle_waiters` */
 	_Atomic uint32_t state; /* enum agent_state */
 	struct list idle_waiters;
 	_Atomic uint32_t outstanding; /* calls that we made and that have not completed */
@@ -142,11 +147,11 @@ struct tdr_agent {
 	tdr_store *store; /* with the group's prefix */
 	struct identity self;
 	struct links *links;
-	struct peer *peers;        /* [npeers], by id; one of them is ourselves */
-	uint32_t *by_name;         /* [npeers], ids in the order of names */
-	uint32_t npeers_made;      /* of them, set up */
-	_Atomic uint32_t npeers;   /* all of them, once they can be used; 0 before */
-	char joined_key[64];       /* what we wrote to the store, to be marked as left */
+	struct peer *peers;      /* [npeers], by id; one of them is ourselves */
+	uint32_t *by_name;       /* [npeers], ids in the order of names */
+	uint32_t npeers_made;    /* of them, set up */
+	_Atomic uint32_t npeers; /* all of them, once they can be used; 0 before */
+	char joined_key[64];     /* what we wrote to the store, to be marked as left */
 	struct dump_signal *signal;
 };
 

@@ -15,6 +15,7 @@
 #include "base/text.h"
 
 #include <assert.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -89,9 +90,10 @@ static tdr_status table_add(struct call_table *table, struct outgoing *outgoing,
 	full = table->used >= limit;
 	if (full || (table->free_slot == NO_SLOT && !table_grow(table))) {
 		pthread_mutex_unlock(&table->lock);
-		return full ? error_set(TDR_ELIMIT,
-		                        "%u calls to worker '%s' are under way already: wait for some, or raise max_calls",
-		                        limit, link_peer(outgoing->peer->link)->name)
+		return full ? error_set(
+				  TDR_ELIMIT,
+				  "%u calls to worker '%s' are under way already: wait for some, or raise max_calls",
+				  limit, link_peer(outgoing->peer->link)->name)
 		            : error_nomem();
 	}
 	slot = table->free_slot;
@@ -150,10 +152,7 @@ static void outgoing_unref(struct outgoing *outgoing)
 
 	if (atomic_fetch_sub(&outgoing->references, 1) > 1)
 		return;
-	if (outgoing->passage) {
-		passage_fini(outgoing->passage);
-		free(outgoing->passage);
-	}
+	passage_free(outgoing->passage);
 	lane_unref(atomic_load(&outgoing->lane));
 	tdr_future_unref(outgoing->future);
 	free(outgoing);
@@ -189,28 +188,36 @@ static void stop_timer(struct outgoing *outgoing)
 		outgoing_unref(outgoing);
 }
 
+/* Shows an outcome to the interceptors, who may replace it; returns what it is then. */
+static tdr_status complete_hooks(tdr_passage *passage, tdr_status status, tdr_value **value, const char **text)
+{
+	passage->status = status;
+	passage->result = TAKE_PTR(*value);
+	if (intercept_run(passage, HOOK_COMPLETE) != TDR_OK)
+		*text = tdr_last_error();
+	*value = TAKE_PTR(passage->result);
+	if (passage->status != TDR_OK)
+		*value = tdr_value_unref(*value);
+	return passage->status;
+}
+
 /* Completes a call that its caller has taken out of the table, and drops the table's reference. `value` is given away. */
 static void outgoing_finish(struct outgoing *outgoing, tdr_status status, tdr_value *value, const char *text,
                             const char *traceback)
 {
 	tdr_agent *agent = outgoing->peer->agent;
-	tdr_passage *passage = outgoing->passage;
+	char *copy = NULL;
 
-	if (passage) {
-		tdr_status hooked;
-
-		passage->status = status;
-		passage->result = value;
-		hooked = intercept_run(passage, HOOK_COMPLETE);
-		status = hooked != TDR_OK ? hooked : passage->status;
-		text = hooked != TDR_OK ? tdr_last_error() : text;
-		value = TAKE_PTR(passage->result);
-		if (status != TDR_OK)
-			value = tdr_value_unref(value);
+	if (outgoing->passage) {
+		copy =
+		    text ? strdup(text) : NULL; /* hooks may fail at things of their own, and change tdr_last_error */
+		text = copy;
+		status = complete_hooks(outgoing->passage, status, &value, &text);
 	}
 	count_outcome(&agent->metrics, status);
 	count_latency(&agent->metrics, clock_ns() - outgoing->started_ns);
 	future_complete(outgoing->future, status, value, text, traceback);
+	free(copy);
 	stop_timer(outgoing);
 	agent_note_end(agent, &agent->outstanding);
 	outgoing_unref(outgoing);
@@ -248,8 +255,7 @@ static void origin_cancel(void *context, tdr_future *future)
 
 	if (!mine)
 		return;
-	(void)link_send(outgoing->peer->link,
-	                &(struct message){.type = MESSAGE_CANCEL, .call_id = outgoing->id});
+	(void)link_send(outgoing->peer->link, &(struct message){.type = MESSAGE_CANCEL, .call_id = outgoing->id});
 	error_set(TDR_ECANCELED, "the call of %s on worker '%s' was cancelled", outgoing->function,
 	          link_peer(outgoing->peer->link)->name);
 	outgoing_finish(mine, TDR_ECANCELED, NULL, tdr_last_error(), NULL);
@@ -290,7 +296,8 @@ static tdr_status check_arguments(const tdr_value *args, const tdr_value *kwargs
 	if (status != TDR_OK)
 		return error_prefix(status, "an argument could not be made");
 	if (kind != TDR_TUPLE && kind != TDR_LIST)
-		return error_set(TDR_EINVAL, "args must be a tuple or a list (see TDR_ARGS), not %s", tdr_kind_name(kind));
+		return error_set(TDR_EINVAL, "args must be a tuple or a list (see TDR_ARGS), not %s",
+		                 tdr_kind_name(kind));
 	if (kwargs && tdr_value_kind(kwargs) != TDR_DICT)
 		return error_set(TDR_EINVAL, "kwargs must be a dict (see TDR_KWARGS), not %s",
 		                 tdr_kind_name(tdr_value_kind(kwargs)));
@@ -321,16 +328,19 @@ static tdr_status choose_deadline(const tdr_agent *agent, const tdr_rpc_options 
 	if (timeout == TDR_TIMEOUT_DEFAULT)
 		timeout = atomic_load(&agent->rpc_timeout_ms);
 	if (timeout < 0)
-		return error_set(TDR_EINVAL, "a timeout of %lld ms: give a positive one, TDR_TIMEOUT_NEVER or "
-		                             "TDR_TIMEOUT_DEFAULT", (long long)timeout);
+		return error_set(TDR_EINVAL,
+		                 "a timeout of %lld ms: give a positive one, TDR_TIMEOUT_NEVER or "
+		                 "TDR_TIMEOUT_DEFAULT",
+		                 (long long)timeout);
 	deadline = deadline_after(timeout);
 	if (scope->deadline_ms && !(options->flags & TDR_RPC_LOCAL_TIMEOUT) &&
 	    (deadline == 0 || scope->deadline_ms < deadline)) {
 		deadline = scope->deadline_ms;
 		timeout = MAX_OF(deadline - clock_ms(), (int64_t)0);
 		if (timeout == 0)
-			return error_set(TDR_ETIMEDOUT, "the call of %s on worker '%s' was not made: the time of the call "
-			                                "that makes it is over",
+			return error_set(TDR_ETIMEDOUT,
+			                 "the call of %s on worker '%s' was not made: the time of the call "
+			                 "that makes it is over",
 			                 outgoing->function, link_peer(outgoing->peer->link)->name);
 	}
 	outgoing->timeout_ms = timeout;
@@ -345,10 +355,9 @@ static tdr_status issue_hooks(struct outgoing *outgoing, tdr_value **args, tdr_v
 
 	if (agent->interceptors.count == 0)
 		return TDR_OK;
-	outgoing->passage = malloc(sizeof(*outgoing->passage));
+	outgoing->passage = passage_new(agent, outgoing->peer->link, outgoing->function, false);
 	if (!outgoing->passage)
 		return error_nomem();
-	passage_init(outgoing->passage, agent, outgoing->peer->link, outgoing->function, false);
 	outgoing->passage->args = tdr_value_ref(*args);
 	outgoing->passage->kwargs = tdr_value_ref(*kwargs);
 	status = intercept_run(outgoing->passage, HOOK_ISSUE);
@@ -392,12 +401,14 @@ static tdr_status await_credit(struct outgoing *outgoing, int64_t deadline_ms)
 	if (!link_over_credit(outgoing->peer->link))
 		return TDR_OK;
 	if (outgoing->flags & TDR_RPC_NO_WAIT)
-		return error_set(TDR_EAGAIN, "worker '%s' has not taken up earlier requests yet: its credit is used up", name);
+		return error_set(TDR_EAGAIN, "worker '%s' has not taken up earlier requests yet: its credit is used up",
+		                 name);
 	/* Who may not wait (a callback, a thread that keeps the engine going) goes past it. */
 	if (engine_is_inline() || link_await_credit(outgoing->peer->link, deadline_ms))
 		return TDR_OK;
-	return error_set(TDR_ETIMEDOUT, "RPC ran for more than set timeout (%lld ms): %s was not sent, since worker '%s' has "
-	                                "not taken up earlier requests",
+	return error_set(TDR_ETIMEDOUT,
+	                 "RPC ran for more than set timeout (%lld ms): %s was not sent, since worker '%s' has "
+	                 "not taken up earlier requests",
 	                 (long long)outgoing->timeout_ms, outgoing->function, name);
 }
 
@@ -450,8 +461,26 @@ static tdr_status launch(struct outgoing *outgoing, struct encoder *encoder, int
 	return TDR_OK;
 }
 
-static tdr_status issue(tdr_agent *agent, const char *worker, const char *function, tdr_value **args, tdr_value **kwargs,
-                        const tdr_rpc_options *options, tdr_future *future)
+/* A call that interceptors have seen has its end shown to them, too; they may even give it a result. */
+static tdr_status not_launched(struct outgoing *outgoing, tdr_status status)
+{
+	char said[ERROR_TEXT_SIZE];
+	const char *text = said;
+	tdr_value *value = NULL;
+
+	if (!outgoing->passage)
+		return status;
+	snprintf(said, sizeof(said), "%s", tdr_last_error());
+	status = complete_hooks(outgoing->passage, status, &value, &text);
+	if (status == TDR_OK)
+		future_complete(outgoing->future, TDR_OK, value, NULL, NULL);
+	else if (text == said)
+		error_set(status, "%s", said);
+	return status;
+}
+
+static tdr_status issue(tdr_agent *agent, const char *worker, const char *function, tdr_value **args,
+                        tdr_value **kwargs, const tdr_rpc_options *options, tdr_future *future)
 {
 	struct scope scope = serve_scope();
 	struct outgoing *outgoing;
@@ -465,8 +494,9 @@ static tdr_status issue(tdr_agent *agent, const char *worker, const char *functi
 	if (status == TDR_OK)
 		status = agent_find_peer(agent, worker, &peer);
 	if (status == TDR_OK && scope.depth >= agent->options.max_depth)
-		status = error_set(TDR_ELIMIT, "%s on worker '%s' would be nested %u calls deep: raise max_depth, or find the "
-		                               "recursion that does not end",
+		status = error_set(TDR_ELIMIT,
+		                   "%s on worker '%s' would be nested %u calls deep: raise max_depth, or find the "
+		                   "recursion that does not end",
 		                   function, worker, scope.depth + 1);
 	if (status != TDR_OK)
 		return status;
@@ -486,8 +516,10 @@ static tdr_status issue(tdr_agent *agent, const char *worker, const char *functi
 		status = launch(outgoing, &encoder, deadline_ms);
 		outgoing = status == TDR_OK ? NULL : outgoing;
 	}
-	if (outgoing)
+	if (outgoing) {
+		status = not_launched(outgoing, status);
 		outgoing_unref(outgoing);
+	}
 	encoder_fini(&encoder);
 	return status;
 }
@@ -520,7 +552,8 @@ tdr_future *tdr_rpc_async_with(tdr_agent *agent, const char *worker, const char 
 	return future;
 }
 
-tdr_future *tdr_rpc_async(tdr_agent *agent, const char *worker, const char *function, tdr_value *args, tdr_value *kwargs)
+tdr_future *tdr_rpc_async(tdr_agent *agent, const char *worker, const char *function, tdr_value *args,
+                          tdr_value *kwargs)
 {
 	return tdr_rpc_async_with(agent, worker, function, args, kwargs, NULL);
 }

@@ -25,8 +25,18 @@ struct served {
 	size_t cost; /* of the request, in credit */
 	int64_t arrived_ns;
 	_Atomic bool running;
-	tdr_future *pending; /* what an asynchronous function waits for; counted; guarded by peer->served_lock */
-	tdr_passage *passage;
+	tdr_future *pending;  /* what an asynchronous function waits for; counted; guarded by peer->served_lock */
+	tdr_passage *passage; /* NULL without interceptors */
+	/* With a passage, guarded by peer->served_lock: the answer waits for those inside, so that `reply` is the last hook. */
+	unsigned inside; /* entered and not left: the function, and continuations */
+	struct answer *held;
+};
+
+/* An outcome on its way to the caller. */
+struct answer {
+	tdr_status status;
+	tdr_value *value; /* counted; NULL unless TDR_OK */
+	char *text, *traceback;
 };
 
 static _Thread_local struct scope current_scope;
@@ -87,55 +97,96 @@ static void send_error(struct peer *peer, uint64_t call_id, tdr_status status, c
 }
 
 /* Sends a result; a result that cannot be sent is an error to the caller. */
-static tdr_status send_reply(struct served *served, const tdr_value *value, const tdr_value *metadata)
+static tdr_status send_reply(struct peer *peer, uint64_t call_id, const tdr_value *value, const tdr_value *metadata)
 {
 	struct encoder encoder;
 	tdr_status status;
 
-	encoder_init(&encoder, &served->peer->agent->codec_limits);
+	encoder_init(&encoder, &peer->agent->codec_limits);
 	encode_array(&encoder, 2);
 	put_metadata(&encoder, metadata);
 	status = encode_value_as(&encoder, value, "result");
 	if (status == TDR_OK)
-		status = send_body(served->peer, MESSAGE_REPLY, served->call_id, &encoder);
+		status = send_body(peer, MESSAGE_REPLY, call_id, &encoder);
 	if (status != TDR_OK)
 		error_prefix(status, "the result cannot be sent");
 	encoder_fini(&encoder);
 	return status;
 }
 
-static void on_finished(tdr_call *call, tdr_status status, tdr_value *value, const char *text, const char *traceback)
+/* Shows an outcome to the interceptors, if there are any, and sends it. `value` is given away. Returns what was sent. */
+static tdr_status answer(struct peer *peer, uint64_t call_id, tdr_passage *passage, tdr_status status, tdr_value *value,
+                         const char *text, const char *traceback)
 {
-	struct served *served = served_of(call);
-	struct peer *peer = served->peer;
-	tdr_agent *agent = peer->agent;
-	tdr_passage *passage = served->passage;
 	tdr_value *metadata = NULL;
+	char *copy = NULL;
 
 	if (passage) {
-		tdr_status hooked;
-
+		copy =
+		    text ? strdup(text) : NULL; /* hooks may fail at things of their own, and change tdr_last_error */
+		text = copy;
 		passage->status = status;
 		passage->result = value;
-		hooked = intercept_run(passage, HOOK_REPLY);
-		text = hooked != TDR_OK ? tdr_last_error() : text;
-		status = hooked != TDR_OK ? hooked : passage->status;
+		if (intercept_run(passage, HOOK_REPLY) != TDR_OK)
+			text = tdr_last_error();
+		status = passage->status;
 		value = TAKE_PTR(passage->result);
 		metadata = passage->attached;
 	}
 	if (status == TDR_OK) {
-		status = send_reply(served, value, metadata);
-		text = status != TDR_OK ? tdr_last_error() : NULL;
+		status = send_reply(peer, call_id, value, metadata);
+		text = tdr_last_error();
 	}
 	if (status != TDR_OK)
-		send_error(peer, served->call_id, status, text, traceback, metadata);
+		send_error(peer, call_id, status, text, traceback, metadata);
 	tdr_value_unref(value);
+	free(copy);
+	return status;
+}
+
+static void finish(struct served *served, tdr_status status, tdr_value *value, const char *text, const char *traceback)
+{
+	struct peer *peer = served->peer;
+	tdr_agent *agent = peer->agent;
+
+	status = answer(peer, served->call_id, served->passage, status, value, text, traceback);
 	pthread_mutex_lock(&peer->served_lock);
 	list_remove(&served->node);
 	pthread_mutex_unlock(&peer->served_lock);
 	atomic_fetch_add_explicit(status == TDR_OK ? &agent->metrics.served : &agent->metrics.served_failed, 1,
 	                          memory_order_relaxed);
 	agent_note_end(agent, &agent->serving);
+}
+
+/* Keeps an outcome until the last one inside has left; false if nobody is. `value` is given away only if it is kept. */
+static bool hold_answer(struct served *served, tdr_status status, tdr_value *value, const char *text,
+                        const char *traceback)
+{
+	struct answer *held = served->passage ? calloc(1, sizeof(*held)) : NULL;
+
+	if (!held)
+		return false; /* for lack of memory it goes out now, and the hooks are out of order */
+	*held = (struct answer){.status = status, .value = value};
+	held->text = text ? strdup(text) : NULL;
+	held->traceback = traceback ? strdup(traceback) : NULL;
+	pthread_mutex_lock(&served->peer->served_lock);
+	if (served->inside > 0)
+		served->held = TAKE_PTR(held);
+	pthread_mutex_unlock(&served->peer->served_lock);
+	if (!held)
+		return true;
+	free(held->text);
+	free(held->traceback);
+	free(held);
+	return false;
+}
+
+static void on_finished(tdr_call *call, tdr_status status, tdr_value *value, const char *text, const char *traceback)
+{
+	struct served *served = served_of(call);
+
+	if (!hold_answer(served, status, value, text, traceback))
+		finish(served, status, value, text, traceback);
 }
 
 static void on_pending(tdr_call *call, tdr_future *future)
@@ -156,17 +207,33 @@ static void on_enter(tdr_call *call)
 	struct served *served = served_of(call);
 
 	current_scope = (struct scope){.deadline_ms = call->deadline_ms, .depth = served->depth};
-	if (served->passage)
-		intercept_run(served->passage, HOOK_ENTER);
+	if (!served->passage)
+		return;
+	pthread_mutex_lock(&served->peer->served_lock);
+	served->inside++;
+	pthread_mutex_unlock(&served->peer->served_lock);
+	intercept_run(served->passage, HOOK_ENTER);
 }
 
 static void on_leave(tdr_call *call)
 {
 	struct served *served = served_of(call);
+	struct answer *held = NULL;
 
-	if (served->passage)
+	if (served->passage) {
 		intercept_run(served->passage, HOOK_LEAVE);
+		pthread_mutex_lock(&served->peer->served_lock);
+		if (--served->inside == 0)
+			held = TAKE_PTR(served->held);
+		pthread_mutex_unlock(&served->peer->served_lock);
+	}
 	current_scope = (struct scope){0};
+	if (!held)
+		return;
+	finish(served, held->status, held->value, held->text, held->traceback);
+	free(held->text);
+	free(held->traceback);
+	free(held);
 }
 
 static void on_free(tdr_call *call)
@@ -174,10 +241,7 @@ static void on_free(tdr_call *call)
 	struct served *served = served_of(call);
 	tdr_agent *agent = served->peer->agent;
 
-	if (served->passage) {
-		passage_fini(served->passage);
-		free(served->passage);
-	}
+	passage_free(served->passage);
 	tdr_future_unref(served->pending);
 	free(served);
 	agent_drop(agent);
@@ -237,6 +301,8 @@ struct request {
 	size_t name_size;
 	uint64_t depth;
 	tdr_value *metadata, *args, *kwargs; /* counted, or NULL */
+	tdr_passage *passage;                /* until a call has it; NULL without interceptors */
+	struct function *function;           /* counted; whose name the passage has */
 };
 
 static void request_fini(struct request *request)
@@ -244,6 +310,8 @@ static void request_fini(struct request *request)
 	tdr_value_unref(request->metadata);
 	tdr_value_unref(request->args);
 	tdr_value_unref(request->kwargs);
+	passage_free(request->passage);
+	function_unref(request->function);
 }
 
 static tdr_status read_optional(struct decoder *decoder, const char *what, tdr_value **ret_value)
@@ -289,7 +357,8 @@ static tdr_status find_functions(struct peer *peer, const struct request *reques
 {
 	char like[256];
 
-	*ret_count = registry_find(peer->agent->registry, request->name, request->name_size, ret_functions, REGISTRY_MAX_OVERLOADS);
+	*ret_count = registry_find(peer->agent->registry, request->name, request->name_size, ret_functions,
+	                           REGISTRY_MAX_OVERLOADS);
 	if (*ret_count > 0)
 		return TDR_OK;
 	if (registry_suggest(peer->agent->registry, request->name, request->name_size, like, sizeof(like)))
@@ -299,19 +368,18 @@ static tdr_status find_functions(struct peer *peer, const struct request *reques
 	                 request->name);
 }
 
-static tdr_status receive_hooks(struct served *served, struct request *request, const char *function)
+static tdr_status receive_hooks(struct peer *peer, struct request *request, struct function *function)
 {
-	tdr_agent *agent = served->peer->agent;
 	tdr_passage *passage;
 	tdr_status status;
 
-	if (agent->interceptors.count == 0)
+	if (peer->agent->interceptors.count == 0)
 		return TDR_OK;
-	passage = malloc(sizeof(*passage));
+	request->function = function_ref(function);
+	passage = passage_new(peer->agent, peer->link, function->schema->name, true);
 	if (!passage)
 		return error_nomem();
-	served->passage = passage;
-	passage_init(passage, agent, served->peer->link, function, true);
+	request->passage = passage;
 	passage->args = TAKE_PTR(request->args);
 	passage->kwargs = TAKE_PTR(request->kwargs);
 	passage->received = TAKE_PTR(request->metadata);
@@ -340,7 +408,7 @@ static tdr_status admit(struct peer *peer, const struct message *message, struct
 		return error_nomem();
 	}
 	served->peer = peer;
-	status = receive_hooks(served, request, functions[0]->schema->name);
+	status = receive_hooks(peer, request, functions[0]);
 	if (status == TDR_OK) {
 		status = call_bind(&served->call, &served_ops, functions, count, request->args, request->kwargs);
 	} else {
@@ -348,12 +416,12 @@ static tdr_status admit(struct peer *peer, const struct message *message, struct
 			function_unref(functions[--count]);
 	}
 	if (status != TDR_OK) {
-		if (served->passage)
-			passage_fini(served->passage);
-		free(served->passage);
 		free(served);
 		return status;
 	}
+	served->passage = TAKE_PTR(request->passage);
+	if (served->passage)
+		served->passage->function = served->call.function->schema->name;
 	agent_hold(peer->agent);
 	served->call.worker_name = caller->name;
 	served->call.worker_id = caller->id;
@@ -381,13 +449,14 @@ void serve_call(struct peer *peer, const struct message *message, unsigned turn)
 
 	if (status == TDR_OK)
 		status = admit(peer, message, &request, &served);
-	request_fini(&request);
 	if (status != TDR_OK) {
 		atomic_fetch_add(&peer->agent->metrics.served_failed, 1);
 		link_took(peer->link, message_cost(message));
-		send_error(peer, message->call_id, status, tdr_last_error(), NULL, NULL);
-		return;
+		answer(peer, message->call_id, request.passage, status, NULL, tdr_last_error(), NULL);
 	}
+	request_fini(&request);
+	if (status != TDR_OK)
+		return;
 	if ((served->call.function->flags & TDR_FUNCTION_INLINE) && (turn & TURN_MAY_RUN)) {
 		engine_enter_inline();
 		run(served);
@@ -411,8 +480,7 @@ void serve_cancel(struct peer *peer, uint64_t call_id)
 	tdr_future *pending = NULL;
 
 	pthread_mutex_lock(&peer->served_lock);
-	list_for_each(node, &peer->served)
-	{
+	list_for_each(node, &peer->served) {
 		struct served *served = list_entry(node, struct served, node);
 
 		if (served->call_id != call_id)
@@ -431,8 +499,7 @@ void serve_cancel_all(struct peer *peer)
 		tdr_future *pending = NULL;
 
 		pthread_mutex_lock(&peer->served_lock);
-		list_for_each(node, &peer->served)
-		{
+		list_for_each(node, &peer->served) {
 			struct served *served = list_entry(node, struct served, node);
 
 			if (!atomic_load(&served->call.cancelled) && (pending = mark_cancelled(served)))
@@ -451,10 +518,9 @@ void serve_dump(struct peer *peer, struct buffer *text)
 	int64_t now = clock_ns();
 
 	pthread_mutex_lock(&peer->served_lock);
-	list_for_each(node, &peer->served)
-	{
+	list_for_each(node, &peer->served) {
 		const struct served *served = list_entry(node, struct served, node);
-		const char *where = served->pending                  ? "waits for its future"
+		const char *where = served->pending                 ? "waits for its future"
 		                    : atomic_load(&served->running) ? "runs"
 		                                                    : "is queued";
 		char age[32];
