@@ -9,9 +9,14 @@
 
 /* ---- two interceptors, A and B, that keep a journal ---- */
 
-enum { JOURNAL = 1000 };
+enum {
+	JOURNAL = 1000
+};
 
-enum side { CALLER, CALLEE };
+enum side {
+	CALLER,
+	CALLEE
+};
 
 static struct {
 	pthread_mutex_t lock;
@@ -111,7 +116,8 @@ static tdr_status last(const char *who, const char *hook, tdr_passage *passage)
 static tdr_status on_issue(void *context, tdr_passage *passage)
 {
 	expect_true(!tdr_passage_incoming(passage) && !tdr_passage_metadata(passage));
-	expect_ok(tdr_passage_attach(passage, TDR_ARGS("from the caller of", context == NULL ? "" : (const char *)context)));
+	expect_ok(
+	    tdr_passage_attach(passage, TDR_ARGS("from the caller of", context == NULL ? "" : (const char *)context)));
 	return first(context, "issue", passage);
 }
 
@@ -257,8 +263,9 @@ static void continuations_are_entered_and_left(void **state)
 	eventually(has_left, NULL);
 	expect_ok(tdr_future_set(promise, tdr_int(1)));
 	expect_future(future, TDR_OK, NULL);
-	expect_journal(whole_caller, "A.receive B.receive A.enter B.enter B.leave A.leave A.enter B.enter B.leave A.leave "
-	                             "B.reply A.reply");
+	expect_journal(whole_caller,
+	               "A.receive B.receive A.enter B.enter B.leave A.leave A.enter B.enter B.leave A.leave "
+	               "B.reply A.reply");
 	tdr_future_unref(promise);
 	group_end(&group);
 }
@@ -301,8 +308,9 @@ static void what_was_begun_is_ended_however_a_call_fails(void **state)
 	expect_journal(whole_caller, "A.receive B.receive B.reply A.reply");
 	expect_status(tdr_rpc_sync(group.agents[0], "worker1", "no::function", NULL, NULL, NULL), TDR_ENOFUNCTION);
 	expect_journal(whole_caller, "");
-	expect_status(tdr_rpc_sync(group.agents[0], "worker1", "test::work", TDR_ARGS(tdr_value_ref(list), list), NULL, NULL),
-	              TDR_ESHARED);
+	expect_status(
+	    tdr_rpc_sync(group.agents[0], "worker1", "test::work", TDR_ARGS(tdr_value_ref(list), list), NULL, NULL),
+	    TDR_ESHARED);
 	expect_error("a container can be sent in one place");
 	expect_journal(whole_caller, "");
 	expect_status(tdr_rpc_sync(group.agents[0], "nobody", "test::work", NULL, NULL, NULL), TDR_ENOWORKER);
@@ -331,7 +339,8 @@ static void interceptors_may_fail_calls(void **state)
 		char part[64];
 
 		fail_at = cases[i].where;
-		expect_status(tdr_rpc_sync(group.agents[0], "worker1", "test::work", TDR_ARGS(1), NULL, NULL), TDR_EAUTH);
+		expect_status(tdr_rpc_sync(group.agents[0], "worker1", "test::work", TDR_ARGS(1), NULL, NULL),
+		              TDR_EAUTH);
 		snprintf(part, sizeof(part), "interceptor '%.1s': not for %.1s", fail_at, fail_at);
 		expect_error(part);
 		expect_journal(cases[i].caller, cases[i].callee);
@@ -455,14 +464,10 @@ static void interceptors_are_added_before_joining(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    TEST(hooks_run_in_order_on_both_sides),
-	    TEST(continuations_are_entered_and_left),
-	    TEST(replies_come_after_all_leaves),
-	    TEST(what_was_begun_is_ended_however_a_call_fails),
-	    TEST(interceptors_may_fail_calls),
-	    TEST(arguments_and_results_can_be_replaced),
-	    TEST(failures_can_be_given_results),
-	    TEST(interceptors_are_added_before_joining),
+	    TEST(hooks_run_in_order_on_both_sides), TEST(continuations_are_entered_and_left),
+	    TEST(replies_come_after_all_leaves),    TEST(what_was_begun_is_ended_however_a_call_fails),
+	    TEST(interceptors_may_fail_calls),      TEST(arguments_and_results_can_be_replaced),
+	    TEST(failures_can_be_given_results),    TEST(interceptors_are_added_before_joining),
 	};
 
 	return cmocka_run_group_tests_name("interceptors", tests, NULL, NULL);
