@@ -102,7 +102,7 @@ static tdr_status add_slices(tdr_call *call, tdr_tensor *self, size_t dim, const
 		status = first_slice(source, dim, &from);
 	if (status == TDR_OK)
 		status = check_broadcast_to(call, to, from);
-	if (status == TDR_OK) {
+	if (status == TDR_OK && tdr_tensor_numel(to) > 0) { /* else there may be no memory to point into */
 		iterate_init(&iterate, tdr_tensor_ndim(to), tdr_tensor_sizes(to));
 		iterate_add(&iterate, to);
 		iterate_add(&iterate, to);
