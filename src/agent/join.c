@@ -43,43 +43,16 @@ static void put_identity(struct encoder *encoder, const struct identity *who)
 	encode_string(encoder, who->address, strlen(who->address));
 }
 
-static tdr_status read_text(struct decoder *decoder, char *ret_text, size_t room)
-{
-	const char *text;
-	size_t size;
-	tdr_status status = decode_string(decoder, &text, &size);
-
-	if (status == TDR_OK && size >= room)
-		status = error_set(TDR_EPROTO, "a text of %zu bytes", size);
-	if (status != TDR_OK)
-		return status;
-	memcpy(ret_text, text, size);
-	ret_text[size] = '\0';
-	return TDR_OK;
-}
-
-static tdr_status read_u32(struct decoder *decoder, uint32_t *ret_number)
-{
-	uint64_t number;
-	tdr_status status = decode_uint(decoder, &number);
-
-	if (status == TDR_OK && number > UINT32_MAX)
-		status = error_set(TDR_EPROTO, "a number past 32 bits");
-	if (status == TDR_OK)
-		*ret_number = (uint32_t)number;
-	return status;
-}
-
 static tdr_status read_identity(struct decoder *decoder, struct identity *ret_who)
 {
-	tdr_status status = read_text(decoder, ret_who->name, sizeof(ret_who->name));
+	tdr_status status = decode_text(decoder, ret_who->name, sizeof(ret_who->name));
 
 	if (status == TDR_OK)
-		status = read_u32(decoder, &ret_who->id);
+		status = decode_u32(decoder, &ret_who->id);
 	if (status == TDR_OK)
 		status = decode_uint(decoder, &ret_who->incarnation);
 	if (status == TDR_OK)
-		status = read_text(decoder, ret_who->address, sizeof(ret_who->address));
+		status = decode_text(decoder, ret_who->address, sizeof(ret_who->address));
 	return status;
 }
 
@@ -96,7 +69,7 @@ static tdr_status read_record(const tdr_blob *blob, struct record *ret_record)
 	if (status == TDR_OK)
 		status = read_identity(&decoder, &ret_record->who);
 	if (status == TDR_OK)
-		status = read_u32(&decoder, &ret_record->world_size);
+		status = decode_u32(&decoder, &ret_record->world_size);
 	if (status == TDR_OK)
 		status = decode_end(&decoder);
 	return status;
@@ -147,9 +120,9 @@ static tdr_status read_verdict(const tdr_blob *blob, struct identity *members, u
 	decoder_init(&decoder, &codec_default_limits, blob->data, blob->size, NULL, 0);
 	status = decode_array(&decoder, &parts);
 	if (status == TDR_OK)
-		status = read_u32(&decoder, &verdict);
+		status = decode_u32(&decoder, &verdict);
 	if (status == TDR_OK)
-		status = read_text(&decoder, text, sizeof(text));
+		status = decode_text(&decoder, text, sizeof(text));
 	if (status == TDR_OK && verdict != TDR_OK)
 		return error_set((tdr_status)verdict, "%s", text);
 	if (status == TDR_OK && parts != 2 + (size_t)count * 4)

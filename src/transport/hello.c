@@ -32,35 +32,6 @@ tdr_status hello_send(struct lane *lane, enum message_type type, const struct he
 	return status;
 }
 
-static tdr_status read_text(struct decoder *decoder, char *ret_text, size_t room)
-{
-	const char *text;
-	size_t size;
-	tdr_status status = decode_string(decoder, &text, &size);
-
-	if (status != TDR_OK)
-		return status;
-	if (size >= room)
-		return error_set(TDR_ELIMIT, "a text of %zu bytes in a greeting, where %zu are allowed", size,
-		                 room - 1);
-	memcpy(ret_text, text, size);
-	ret_text[size] = '\0';
-	return TDR_OK;
-}
-
-static tdr_status read_u32(struct decoder *decoder, uint32_t *ret_number)
-{
-	uint64_t number;
-	tdr_status status = decode_uint(decoder, &number);
-
-	if (status != TDR_OK)
-		return status;
-	if (number > UINT32_MAX)
-		return error_set(TDR_EPROTO, "a number in a greeting does not fit 32 bits");
-	*ret_number = (uint32_t)number;
-	return TDR_OK;
-}
-
 tdr_status hello_read(const struct message *message, struct hello *ret_hello)
 {
 	struct hello hello = {0};
@@ -75,21 +46,21 @@ tdr_status hello_read(const struct message *message, struct hello *ret_hello)
 	if (status == TDR_OK)
 		status = decode_uint(&decoder, &hello.features);
 	if (status == TDR_OK)
-		status = read_text(&decoder, hello.group, sizeof(hello.group));
+		status = decode_text(&decoder, hello.group, sizeof(hello.group));
 	if (status == TDR_OK)
-		status = read_text(&decoder, hello.from.name, sizeof(hello.from.name));
+		status = decode_text(&decoder, hello.from.name, sizeof(hello.from.name));
 	if (status == TDR_OK)
-		status = read_u32(&decoder, &hello.from.id);
+		status = decode_u32(&decoder, &hello.from.id);
 	if (status == TDR_OK)
 		status = decode_uint(&decoder, &hello.from.incarnation);
 	if (status == TDR_OK)
-		status = read_u32(&decoder, &hello.to_id);
+		status = decode_u32(&decoder, &hello.to_id);
 	if (status == TDR_OK)
 		status = decode_uint(&decoder, &hello.to_incarnation);
 	if (status == TDR_OK)
 		status = decode_uint(&decoder, &hello.credit_bytes);
 	if (status == TDR_OK)
-		status = read_u32(&decoder, &hello.lanes);
+		status = decode_u32(&decoder, &hello.lanes);
 	if (status == TDR_OK)
 		status = decode_end(&decoder);
 	if (status == TDR_OK)
@@ -128,7 +99,7 @@ tdr_status refusal_read(const struct message *message, enum refusal *ret_refusal
 	if (status == TDR_OK)
 		status = decode_uint(&decoder, &refusal);
 	if (status == TDR_OK)
-		status = read_text(&decoder, ret_text, size);
+		status = decode_text(&decoder, ret_text, size);
 	if (status == TDR_OK)
 		status = decode_end(&decoder);
 	if (status == TDR_OK)

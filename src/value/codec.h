@@ -104,9 +104,13 @@ bool decode_is_nil(struct decoder *decoder); /* whether a nil comes next; it is 
 tdr_status decode_bool(struct decoder *decoder, bool *ret_truth);
 tdr_status decode_int(struct decoder *decoder, int64_t *ret_number);
 tdr_status decode_uint(struct decoder *decoder, uint64_t *ret_number);
+tdr_status decode_u32(struct decoder *decoder, uint32_t *ret_number);
 tdr_status decode_string(struct decoder *decoder, const char **ret_text, size_t *ret_size);
 tdr_status decode_bytes(struct decoder *decoder, const void **ret_data, size_t *ret_size);
 tdr_status decode_array(struct decoder *decoder, size_t *ret_count);
+
+/* A string copied to ret_text [room], with its NUL; TDR_ELIMIT where it is longer. */
+tdr_status decode_text(struct decoder *decoder, char *ret_text, size_t room);
 
 /* TDR_EPROTO unless all has been read. */
 tdr_status decode_end(struct decoder *decoder);

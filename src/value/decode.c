@@ -8,6 +8,7 @@
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 
 /* Memory that values may take for each byte of the body. The most that honest ones need is an empty list's. */
 #define MEMORY_PER_BYTE 64
@@ -15,10 +16,12 @@
 void decoder_init(struct decoder *decoder, const struct codec_limits *limits, const void *body, size_t size,
                   tdr_storage *const storages[], size_t nstorages)
 {
+	const uint8_t *start = body ? body : (const uint8_t *)""; /* nothing may be added to NULL, not even 0 */
+
 	*decoder = (struct decoder){
-	    .start = body,
-	    .at = body,
-	    .end = (const uint8_t *)body + size,
+	    .start = start,
+	    .at = start,
+	    .end = start + size,
 	    .limits = limits,
 	    .storages = storages,
 	    .nstorages = nstorages,
@@ -307,6 +310,22 @@ tdr_status decode_uint(struct decoder *decoder, uint64_t *ret_number)
 	return TDR_OK;
 }
 
+tdr_status decode_u32(struct decoder *decoder, uint32_t *ret_number)
+{
+	const uint8_t *start = decoder->at;
+	uint64_t number;
+	tdr_status status = decode_uint(decoder, &number);
+
+	if (status != TDR_OK)
+		return status;
+	if (number > UINT32_MAX) {
+		decoder->at = start;
+		return malformed(decoder, start, "an int of 2^32 or more");
+	}
+	*ret_number = (uint32_t)number;
+	return TDR_OK;
+}
+
 static tdr_status check_text(const struct decoder *decoder, const void *text, size_t size)
 {
 	if (unlikely(!utf8_valid(text, size)))
@@ -326,6 +345,24 @@ tdr_status decode_string(struct decoder *decoder, const char **ret_text, size_t 
 	decoder->at = part.body + part.number;
 	*ret_text = (const char *)part.body;
 	*ret_size = part.number;
+	return TDR_OK;
+}
+
+tdr_status decode_text(struct decoder *decoder, char *ret_text, size_t room)
+{
+	const uint8_t *start = decoder->at;
+	const char *text;
+	size_t size;
+	tdr_status status = decode_string(decoder, &text, &size);
+
+	if (status != TDR_OK)
+		return status;
+	if (size >= room) {
+		decoder->at = start;
+		return error_set(TDR_ELIMIT, "a string of %zu bytes, where %zu are allowed", size, room - 1);
+	}
+	memcpy(ret_text, text, size);
+	ret_text[size] = '\0';
 	return TDR_OK;
 }
 

@@ -194,6 +194,32 @@ static void test_parts_refuse_what_is_malformed(void **state)
 	assert_int_equal(decode_array(&decoder, &size), TDR_EPROTO);
 }
 
+/* What does not fit is refused, and is there to be read otherwise. */
+static void test_parts_refuse_what_does_not_fit(void **state)
+{
+	struct decoder decoder;
+	char text[4] = "";
+	uint64_t number = 0;
+	uint32_t small = 0;
+
+	(void)state;
+	decoder_init(&decoder, &codec_default_limits, "\xa3xyz\xa4xyzw", 9, NULL, 0);
+	assert_int_equal(decode_text(&decoder, text, sizeof(text) - 1), TDR_ELIMIT);
+	assert_string_equal(tdr_last_error(), "a string of 3 bytes, where 2 are allowed");
+	assert_int_equal(decode_text(&decoder, text, sizeof(text)), TDR_OK);
+	assert_string_equal(text, "xyz");
+	assert_int_equal(decode_text(&decoder, text, sizeof(text)), TDR_ELIMIT);
+	assert_string_equal(text, "xyz");
+	decoder_init(&decoder, &codec_default_limits, "\xce\xff\xff\xff\xff\xcf\0\0\0\1\0\0\0\0", 14, NULL, 0);
+	assert_int_equal(decode_u32(&decoder, &small), TDR_OK);
+	assert_true(small == UINT32_MAX);
+	assert_int_equal(decode_u32(&decoder, &small), TDR_EPROTO);
+	assert_non_null(strstr(tdr_last_error(), "an int of 2^32 or more"));
+	assert_int_equal(decode_uint(&decoder, &number), TDR_OK);
+	assert_true(number == (uint64_t)1 << 32);
+	assert_int_equal(decode_end(&decoder), TDR_OK);
+}
+
 /* ---- limits ---- */
 
 static void test_depth_is_bounded_on_both_sides(void **state)
@@ -331,6 +357,7 @@ int main(void)
 	    cmocka_unit_test(test_values_follow_each_other),
 	    cmocka_unit_test(test_parts_come_back),
 	    cmocka_unit_test(test_parts_refuse_what_is_malformed),
+	    cmocka_unit_test(test_parts_refuse_what_does_not_fit),
 	    cmocka_unit_test(test_depth_is_bounded_on_both_sides),
 	    cmocka_unit_test(test_bodies_are_bounded),
 	    cmocka_unit_test(test_nested_claims_do_not_multiply_memory),
