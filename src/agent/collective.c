@@ -140,7 +140,7 @@ tdr_status gather(tdr_agent *agent, const char *topic, tdr_value *value, const u
 	if (status == TDR_OK)
 		status = gather_get(agent, &occasion, &gather);
 	if (status == TDR_OK) {
-		atomic_fetch_add(&gather->references, 1);
+		refcount_get(&gather->refs);
 		gather->entered = true;
 		gather_arrive(gather, gather->index, value);
 		gather_retire(gather);

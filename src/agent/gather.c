@@ -52,7 +52,7 @@ void gather_unref(struct gather *gather)
 {
 	tdr_agent *agent = gather->agent;
 
-	if (atomic_fetch_sub(&gather->references, 1) > 1)
+	if (!refcount_put(&gather->refs))
 		return;
 	for (uint32_t i = 0; gather->values && i < gather->occasion.count; i++)
 		tdr_value_unref(gather->values[i]);
@@ -89,7 +89,7 @@ tdr_status gather_get(tdr_agent *agent, const struct occasion *occasion, struct 
 	gather = calloc(1, sizeof(*gather));
 	if (!gather)
 		return error_nomem();
-	atomic_init(&gather->references, 1);
+	refcount_init(&gather->refs);
 	gather->agent = agent;
 	agent_hold(agent);
 	list_init(&gather->node);
@@ -185,7 +185,7 @@ static void write_end(struct gather *gather, struct list *letters, tdr_status st
 		end_gather(gather, status, text);
 		return;
 	}
-	atomic_fetch_add(&gather->references, 1);
+	refcount_get(&gather->refs);
 	letter->gather = gather;
 	letter->status = status;
 	letter->text = strdup(text);
@@ -275,7 +275,7 @@ void gather_advance(struct gather *gather, struct list *letters)
 		return;
 	}
 	if (!timer_clear(gather->agent->engine, &gather->flush))
-		atomic_fetch_add(&gather->references, 1);
+		refcount_get(&gather->refs);
 	timer_set(gather->agent->engine, &gather->flush, clock_ms() + FLUSH_MS);
 }
 

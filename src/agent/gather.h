@@ -5,9 +5,10 @@
 
 #include "agent/internal.h"
 #include "agent/occasion.h"
+#include "base/refcount.h"
 
 struct gather {
-	_Atomic uint32_t references;
+	struct refcount refs;
 	struct list node;
 	tdr_agent *agent;
 	struct occasion occasion;

@@ -473,7 +473,7 @@ tdr_status tdr_engine_new(const tdr_engine_options *options, tdr_engine **ret_en
 	engine = calloc(1, sizeof(*engine));
 	if (!engine)
 		return error_nomem();
-	atomic_store(&engine->references, 1);
+	refcount_init(&engine->refs);
 	engine->fork_generation = fork_generation();
 	engine->options = *options;
 	engine->timer_fd = engine->wake_fd = -1;
@@ -522,7 +522,7 @@ fail:
 tdr_engine *tdr_engine_ref(tdr_engine *engine)
 {
 	if (engine)
-		atomic_fetch_add(&engine->references, 1);
+		refcount_get(&engine->refs);
 	return engine;
 }
 
@@ -530,7 +530,7 @@ tdr_engine *tdr_engine_unref(tdr_engine *engine)
 {
 	pthread_t reaper;
 
-	if (!engine || engine_forked(engine) || atomic_fetch_sub(&engine->references, 1) > 1)
+	if (!engine || engine_forked(engine) || !refcount_put(&engine->refs))
 		return NULL;
 	/* A thread of the engine cannot wait for itself to end. */
 	if (engine_self.engine == engine && pthread_create(&reaper, NULL, engine_end, engine) == 0)

@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/fork.h"
+#include "base/refcount.h"
 
 #include <assert.h>
 #include <pthread.h>
@@ -28,7 +29,7 @@ struct callback {
 };
 
 struct tdr_future {
-	_Atomic uint32_t references;
+	struct refcount refs;
 	_Atomic uint32_t state; /* enum future_state */
 	uint32_t fork_generation;
 	tdr_status status;
@@ -60,7 +61,7 @@ tdr_future *tdr_future_new(tdr_engine *engine)
 
 	if (!future)
 		return NULL;
-	atomic_init(&future->references, 1);
+	refcount_init(&future->refs);
 	future->fork_generation = fork_generation();
 	future->engine = tdr_engine_ref(engine);
 	pthread_mutex_init(&future->lock, NULL);
@@ -72,18 +73,18 @@ tdr_future *tdr_future_new(tdr_engine *engine)
 tdr_future *tdr_future_ref(tdr_future *future)
 {
 	if (future)
-		atomic_fetch_add_explicit(&future->references, 1, memory_order_relaxed);
+		refcount_get(&future->refs);
 	return future;
 }
 
 tdr_future *tdr_future_unref(tdr_future *future)
 {
-	if (!future || atomic_fetch_sub_explicit(&future->references, 1, memory_order_acq_rel) > 1)
+	if (!future || !refcount_put(&future->refs))
 		return NULL;
 	assert(list_empty(&future->waiters));
 	if (future->callbacks && !forked(future->fork_generation)) {
 		/* Nobody is left who could complete it, and somebody wants to know. */
-		atomic_store(&future->references, 1);
+		refcount_init(&future->refs);
 		future_complete(future, TDR_ECANCELED, NULL, "the future was dropped before it completed", NULL);
 		return tdr_future_unref(future);
 	}

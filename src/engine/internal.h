@@ -3,6 +3,7 @@
 #ifndef TENDRIL_ENGINE_INTERNAL_H
 #define TENDRIL_ENGINE_INTERNAL_H
 
+#include "base/refcount.h"
 #include "engine/engine.h"
 
 #include <pthread.h>
@@ -52,7 +53,7 @@ extern _Thread_local struct engine_thread engine_self;
  * remains; that one keeps the engine going.
  */
 struct tdr_engine {
-	_Atomic uint32_t references;
+	struct refcount refs;
 	uint32_t fork_generation;
 	tdr_engine_options options;
 	int epoll_fd;

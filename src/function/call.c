@@ -148,7 +148,7 @@ tdr_status call_bind(tdr_call *call, const struct call_ops *ops, struct function
 	status = choose(functions, count, args, kwargs, &function, &arguments);
 	if (status == TDR_OK) {
 		call->ops = ops;
-		atomic_init(&call->references, 1);
+		refcount_init(&call->refs);
 		atomic_init(&call->state, CALL_BOUND);
 		atomic_init(&call->deferred, false);
 		atomic_init(&call->cancelled, false);
@@ -193,7 +193,7 @@ static void call_free(tdr_call *call)
 tdr_call *tdr_call_ref(tdr_call *call)
 {
 	if (call && !is_forked(call))
-		atomic_fetch_add_explicit(&call->references, 1, memory_order_relaxed);
+		refcount_get(&call->refs);
 	return call;
 }
 
@@ -203,11 +203,11 @@ tdr_call *tdr_call_unref(tdr_call *call)
 
 	if (!call || is_forked(call))
 		return NULL;
-	if (atomic_fetch_sub_explicit(&call->references, 1, memory_order_acq_rel) != 1)
+	if (!refcount_put(&call->refs))
 		return NULL;
 	if (move_state(call, CALL_BOUND, CALL_RETURNED)) {
 		/* Nobody is left who could return from it: it comes back to life to fail. */
-		atomic_store(&call->references, 1);
+		refcount_init(&call->refs);
 		snprintf(text, sizeof(text), "function %s dropped the call without returning", name_of(call));
 		finish_error(call, TDR_EREMOTE, text, NULL);
 		return tdr_call_unref(call);

@@ -6,6 +6,7 @@
 #ifndef TENDRIL_FUNCTION_CALL_H
 #define TENDRIL_FUNCTION_CALL_H
 
+#include "base/refcount.h"
 #include "function/registry.h"
 
 #include <stdatomic.h>
@@ -38,7 +39,7 @@ struct call_ops {
 
 struct tdr_call {
 	const struct call_ops *ops;
-	_Atomic uint32_t references;
+	struct refcount refs;
 	_Atomic uint32_t state; /* enum call_state; changed by compare-and-swap */
 	_Atomic bool deferred;
 	_Atomic bool cancelled; /* set by who serves the call, before it cancels the pending future */

@@ -40,13 +40,13 @@ struct registry {
 
 struct function *function_ref(struct function *function)
 {
-	atomic_fetch_add_explicit(&function->references, 1, memory_order_relaxed);
+	refcount_get(&function->refs);
 	return function;
 }
 
 struct function *function_unref(struct function *function)
 {
-	if (!function || atomic_fetch_sub_explicit(&function->references, 1, memory_order_acq_rel) != 1)
+	if (!function || !refcount_put(&function->refs))
 		return NULL;
 	if (function->destructor)
 		function->destructor(function->context);
@@ -74,7 +74,7 @@ static tdr_status function_new(const char *schema, tdr_function run, void *conte
 		free(function);
 		return status;
 	}
-	atomic_init(&function->references, 1);
+	refcount_init(&function->refs);
 	function->run = run;
 	function->context = context;
 	function->flags = flags;

@@ -6,6 +6,7 @@
 #ifndef TENDRIL_FUNCTION_REGISTRY_H
 #define TENDRIL_FUNCTION_REGISTRY_H
 
+#include "base/refcount.h"
 #include "function/schema.h"
 
 #include <stdatomic.h>
@@ -15,7 +16,7 @@
 #define REGISTRY_MAX_OVERLOADS 32
 
 struct function {
-	_Atomic uint32_t references;
+	struct refcount refs;
 	struct schema *schema;
 	tdr_function run;
 	void *context;

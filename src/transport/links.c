@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "base/refcount.h"
 
 #include <assert.h>
 #include <stdio.h>
@@ -23,7 +24,7 @@ enum {
 };
 
 struct arrival {
-	_Atomic uint32_t references; /* its lane's and its timer's, each until its last event */
+	struct refcount refs; /* its lane's and its timer's, each until its last event */
 	struct links *links;
 	struct lane *lane; /* counted */
 	struct list node;
@@ -50,7 +51,7 @@ void links_drop(struct links *links)
 
 static void arrival_unref(struct arrival *arrival)
 {
-	if (atomic_fetch_sub(&arrival->references, 1) > 1)
+	if (!refcount_put(&arrival->refs))
 		return;
 	lane_unref(arrival->lane);
 	free(arrival);
@@ -195,13 +196,14 @@ static bool on_accept(void *context, struct lane *lane)
 
 	if (!arrival)
 		return false;
-	atomic_init(&arrival->references, 2);
+	refcount_init(&arrival->refs);
 	arrival->links = links;
 	list_init(&arrival->node);
 	timer_init(&arrival->timer, arrival_timed_out);
 	pthread_mutex_lock(&links->lock);
 	welcome = !links->closing && links->narrivals < MAX_ARRIVALS;
 	if (welcome) {
+		refcount_get(&arrival->refs);
 		links->active += 2; /* its lane and its timer */
 		links->narrivals++;
 		list_append(&links->arrivals, &arrival->node);

@@ -404,7 +404,7 @@ void stream_lane_init(struct stream_lane *stream, const struct lane_config *conf
 	struct lane *lane = &stream->lane;
 
 	lane->ops = &stream_lane_ops;
-	atomic_init(&lane->references, 1);
+	refcount_init(&lane->refs);
 	lane->config = *config;
 	pool_ref(lane->config.pool);
 	stream->ops = ops;

@@ -11,6 +11,7 @@
 #define TENDRIL_TRANSPORT_TRANSPORT_H
 
 #include "base/pool.h"
+#include "base/refcount.h"
 #include "engine/engine.h"
 #include "transport/message.h"
 
@@ -72,7 +73,7 @@ struct lane_ops {
 /* The head of every transport's lane. */
 struct lane {
 	const struct lane_ops *ops;
-	_Atomic uint32_t references; /* the transport holds one until `closed` has been called */
+	struct refcount refs;        /* the transport holds one until `closed` has been called */
 	struct lane_config config;   /* limits and events may be set anew inside an event */
 	_Atomic uint64_t credit;     /* to announce in every head: bytes of the peer's requests that we have taken up */
 	_Atomic int64_t received_ms; /* when bytes last came */
