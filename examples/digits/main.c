@@ -90,7 +90,8 @@ static void print_row(const char *name, const tdr_value *info)
 	printf("\n");
 }
 
-static void print_result(const struct server *server, const struct dataset *set, const tdr_value *infos)
+/* Ends the program unless the model has learnt; it is not expected to in fewer epochs than usual. */
+static void print_result(const struct server *server, const struct dataset *set, const tdr_value *infos, int epochs)
 {
 	int test_rows = set->rows - set->training_rows;
 	double accuracy = softmax_accuracy(server->model, set, set->training_rows, test_rows);
@@ -104,7 +105,7 @@ static void print_result(const struct server *server, const struct dataset *set,
 		print_row(name, tdr_dict_value(infos, i));
 	}
 	printf("\n%lld versions; %d test digits, accuracy %.3f\n", (long long)server->version, test_rows, accuracy);
-	if (accuracy < 0.90) {
+	if (accuracy < 0.90 && epochs >= EPOCHS) {
 		fprintf(stderr, "the model has not learnt: an accuracy of 0.90 was expected\n");
 		exit(1);
 	}
@@ -112,11 +113,11 @@ static void print_result(const struct server *server, const struct dataset *set,
 
 /* ---- a trainer ---- */
 
-static void train(tdr_agent *agent, const struct dataset *set, int share, int shares)
+static void train(tdr_agent *agent, const struct dataset *set, int share, int shares, int epochs)
 {
 	int from = set->training_rows * share / shares, to = set->training_rows * (share + 1) / shares;
 
-	for (int epoch = 0; epoch < EPOCHS; epoch++) {
+	for (int epoch = 0; epoch < epochs; epoch++) {
 		for (int row = from; row + BATCH <= to; row += BATCH) {
 			tdr_value *pulled;
 			tdr_tensor *model, *gradient;
@@ -140,12 +141,13 @@ int main(int argc, char **argv)
 	const char *rank_text = getenv("RANK");
 	bool serves = !rank_text || strcmp(rank_text, "0") == 0;
 	static struct server server = {.lock = PTHREAD_MUTEX_INITIALIZER};
+	int epochs = argc > 2 ? atoi(argv[2]) : EPOCHS;
 	struct dataset *set;
 	tdr_agent *agent;
 	tdr_value *info, *infos;
 
-	if (argc != 2 || !rank_text) {
-		fprintf(stderr, "usage: tendril run -n 3 -- %s digits.csv.gz\n", argv[0]);
+	if (argc < 2 || argc > 3 || epochs < 1 || !rank_text) {
+		fprintf(stderr, "usage: tendril run -n 3 -- %s digits.csv.gz [epochs]\n", argv[0]);
 		return 2;
 	}
 	set = dataset_read(argv[1]);
@@ -162,12 +164,12 @@ int main(int argc, char **argv)
 	}
 	must(tdr_join(agent), "join");
 	if (!serves)
-		train(agent, set, atoi(rank_text) - 1, (int)tdr_worker_count(agent) - 1);
+		train(agent, set, atoi(rank_text) - 1, (int)tdr_worker_count(agent) - 1, epochs);
 	must(tdr_barrier(agent, 0, NULL, TDR_TIMEOUT_NEVER), "barrier");
 	must(tdr_debug_info(agent, &info), "metrics");
 	must(tdr_all_gather(agent, info, 0, NULL, TDR_TIMEOUT_DEFAULT, &infos), "gather");
 	if (serves)
-		print_result(&server, set, infos);
+		print_result(&server, set, infos, epochs);
 	tdr_value_unref(infos);
 	must(tdr_shutdown(agent, NULL), "shutdown");
 	free(set);
