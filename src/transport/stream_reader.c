@@ -16,6 +16,7 @@
 
 #define SMALL_ROOM 4096  /* of an idle lane's buffer, and of what is read beside chunks */
 #define LARGE_ROOM 65536 /* of a busy lane's */
+#define READ_MAX 65536   /* of a chunk at once: larger reads keep the sender's window shut for longer */
 #define LIGHT_READS 64   /* after so many small reads the buffer shrinks */
 #define KEPT_STORAGES 64 /* entries of the array of storages that are kept between messages */
 #define ASSEMBLIES_MAX 1024
@@ -124,8 +125,11 @@ int stream_reader_space(struct stream_reader *reader, struct iovec iov[2])
 
 	if (!make_room(reader))
 		return 0;
-	if (reader->step == STREAM_CHUNK)
-		iov[count++] = (struct iovec){reader->fill_at, reader->fill_left};
+	if (reader->step == STREAM_CHUNK) {
+		iov[count++] = (struct iovec){reader->fill_at, MIN_OF(reader->fill_left, (size_t)READ_MAX)};
+		if (reader->fill_left > READ_MAX)
+			return count;
+	}
 	room = reader->room;
 	/* While chunks come, little is read past them: what lands in the buffer must be copied once more. */
 	if (reader->nassemblies > 0)

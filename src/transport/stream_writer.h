@@ -17,7 +17,7 @@
 #include <sys/uio.h>
 
 #define STREAM_INLINE_MAX 65536  /* bytes of body, and of storages, that ride in the frame; the rest goes in chunks */
-#define STREAM_CHUNK_SIZE 262144 /* bytes of chunks in a round */
+#define STREAM_CHUNK_SIZE 524288 /* bytes of chunks in a round: what is written at once */
 #define STREAM_ROUND_CHUNKS 8    /* chunks in a round, where they are small; and transfers that begin in it */
 #define STREAM_TRANSFERS_MAX 16  /* under way at once */
 #define STREAM_ROUND_PARTS (1 + 3 * STREAM_ROUND_CHUNKS)
