@@ -111,12 +111,13 @@ static void run_callbacks(struct task *task)
 		pthread_mutex_lock(&future->lock);
 		callback = future->callbacks;
 		if (!callback) {
-			future->last_callback = &future->callbacks;
 			future->task.run = NULL;
 			pthread_mutex_unlock(&future->lock);
 			break;
 		}
 		future->callbacks = callback->next;
+		if (!future->callbacks)
+			future->last_callback = &future->callbacks;
 		pthread_mutex_unlock(&future->lock);
 		callback->call(future, callback->context);
 		free(callback);

@@ -169,6 +169,27 @@ static void callbacks_run_before_and_after_completion(void **state)
 	group_end(&group);
 }
 
+static void add_another_callback(tdr_future *future, void *context)
+{
+	expect_ok(tdr_future_on_done(future, count_callback, context));
+	expect_ok(tdr_future_on_done(future, count_callback, context));
+	expect_ok(tdr_future_on_done(future, count_callback, context));
+}
+
+static void callbacks_may_add_callbacks(void **state)
+{
+	_Atomic unsigned ran = 0;
+	struct group group;
+	tdr_future *future;
+
+	start(&group, 1);
+	future = tdr_rpc_async(group.agents[0], "worker0", "test::echo", TDR_ARGS(1), NULL);
+	expect_ok(tdr_future_on_done(future, add_another_callback, &ran));
+	eventually(is_three, &ran);
+	tdr_future_unref(future);
+	group_end(&group);
+}
+
 static void continuations_take_values_and_errors(void **state)
 {
 	tdr_value *value = NULL;
@@ -414,6 +435,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    TEST(callbacks_run_before_and_after_completion),
+	    TEST(callbacks_may_add_callbacks),
 	    TEST(continuations_take_values_and_errors),
 	    TEST(collections_complete_when_all_have),
 	    TEST(the_first_failure_in_order_is_told),
