@@ -220,8 +220,8 @@ tdr_agent *tdr_agent_new(const char *name, const tdr_agent_options *options)
 		error_nomem();
 		return NULL;
 	}
-	atomic_init(&agent->references, 1);
-	atomic_init(&agent->holds, 1);
+	refcount_init(&agent->refs);
+	refcount_init(&agent->holds);
 	atomic_init(&agent->state, AGENT_NEW);
 	agent->fork_generation = fork_generation();
 	snprintf(agent->name, sizeof(agent->name), "%s", name);
@@ -242,12 +242,12 @@ tdr_agent *tdr_agent_new(const char *name, const tdr_agent_options *options)
 
 void agent_hold(tdr_agent *agent)
 {
-	atomic_fetch_add_explicit(&agent->holds, 1, memory_order_relaxed);
+	refcount_get(&agent->holds);
 }
 
 void agent_drop(tdr_agent *agent)
 {
-	if (atomic_fetch_sub_explicit(&agent->holds, 1, memory_order_acq_rel) > 1)
+	if (!refcount_put(&agent->holds))
 		return;
 	links_free(agent->links);
 	for (uint32_t i = 0; i < agent->npeers_made; i++) {
@@ -437,7 +437,7 @@ tdr_status tdr_shutdown(tdr_agent *agent, const tdr_shutdown_options *options)
 tdr_agent *tdr_agent_ref(tdr_agent *agent)
 {
 	if (agent)
-		atomic_fetch_add(&agent->references, 1);
+		refcount_get(&agent->refs);
 	return agent;
 }
 
@@ -454,7 +454,7 @@ tdr_agent *tdr_agent_unref(tdr_agent *agent)
 {
 	pthread_t thread;
 
-	if (!agent || forked(agent->fork_generation) || atomic_fetch_sub(&agent->references, 1) > 1)
+	if (!agent || forked(agent->fork_generation) || !refcount_put(&agent->refs))
 		return NULL;
 	/* Leaving waits for lanes to close; a callback or a function of the agent's own engine must not. */
 	if ((engine_is_inline() || serve_scope().depth > 0) && pthread_create(&thread, NULL, end_elsewhere, agent) == 0)

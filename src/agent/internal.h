@@ -3,6 +3,7 @@
 #ifndef TENDRIL_AGENT_INTERNAL_H
 #define TENDRIL_AGENT_INTERNAL_H
 
+#include "base/refcount.h"
 #include "engine/future.h"
 #include "function/call.h"
 #include "function/registry.h"
@@ -121,8 +122,8 @@ struct collectives {
 /* ---- the agent ---- */
 
 struct tdr_agent {
-	_Atomic uint32_t references; /* of the program; the last one's end is the agent's */
-	_Atomic uint32_t holds;      /* of calls under way, and one for all references: keeps the memory */
+	struct refcount refs;  /* of the program; the last one's end is the agent's */
+	struct refcount holds; /* of calls under way, and one for all references: keeps the memory */
 	uint32_t fork_generation;
 	char name[128];
 	tdr_agent_options options; /* its texts are copies */

@@ -23,7 +23,7 @@
 #define NO_SLOT UINT32_MAX
 
 struct outgoing {
-	_Atomic uint32_t references;
+	struct refcount refs;
 	struct peer *peer;
 	tdr_future *future; /* counted */
 	uint64_t id;
@@ -139,7 +139,7 @@ static struct outgoing *outgoing_new(struct peer *peer, tdr_future *future, cons
 	if (!outgoing)
 		return NULL;
 	memcpy(outgoing->function, function, size);
-	atomic_init(&outgoing->references, 1);
+	refcount_init(&outgoing->refs);
 	outgoing->peer = peer;
 	outgoing->future = tdr_future_ref(future);
 	agent_hold(peer->agent);
@@ -150,7 +150,7 @@ static void outgoing_unref(struct outgoing *outgoing)
 {
 	tdr_agent *agent = outgoing->peer->agent;
 
-	if (atomic_fetch_sub(&outgoing->references, 1) > 1)
+	if (!refcount_put(&outgoing->refs))
 		return;
 	passage_free(outgoing->passage);
 	lane_unref(atomic_load(&outgoing->lane));
@@ -240,7 +240,7 @@ static void outgoing_timed_out(struct timer *timer)
 
 static void origin_hold(void *context)
 {
-	atomic_fetch_add(&((struct outgoing *)context)->references, 1);
+	refcount_get(&((struct outgoing *)context)->refs);
 }
 
 static void origin_drop(void *context)
@@ -429,7 +429,7 @@ static tdr_status launch(struct outgoing *outgoing, struct encoder *encoder, int
 	outgoing->epoch = link_epoch(peer->link);
 	outgoing->started_ns = clock_ns();
 	timer_init(&outgoing->timer, outgoing_timed_out);
-	atomic_fetch_add(&outgoing->references, 1); /* ours, beside the table's */
+	refcount_get(&outgoing->refs); /* ours, beside the table's */
 	atomic_fetch_add(&agent->outstanding, 1);
 	atomic_fetch_add(&agent->activity, 1);
 	status = table_add(&peer->calls, outgoing, (uint32_t)agent->options.max_calls);
@@ -441,7 +441,7 @@ static tdr_status launch(struct outgoing *outgoing, struct encoder *encoder, int
 	atomic_fetch_add_explicit(&agent->metrics.issued, 1, memory_order_relaxed);
 	future_set_origin(outgoing->future, &outgoing_origin, outgoing);
 	if (deadline_ms) {
-		atomic_fetch_add(&outgoing->references, 1);
+		refcount_get(&outgoing->refs);
 		timer_set(agent->engine, &outgoing->timer, deadline_ms);
 		if (tdr_future_done(outgoing->future))
 			stop_timer(outgoing);
