@@ -2,11 +2,24 @@
 #include "transport/hello.h"
 
 #include "base/error.h"
-#include "value/codec.h"
 
 #include <string.h>
 
 #define HELLO_PARTS 9
+
+void hello_encode(struct encoder *encoder, const struct hello *hello)
+{
+	encode_array(encoder, HELLO_PARTS);
+	encode_uint(encoder, hello->features);
+	encode_string(encoder, hello->group, strlen(hello->group));
+	encode_string(encoder, hello->from.name, strlen(hello->from.name));
+	encode_uint(encoder, hello->from.id);
+	encode_uint(encoder, hello->from.incarnation);
+	encode_uint(encoder, hello->to_id);
+	encode_uint(encoder, hello->to_incarnation);
+	encode_uint(encoder, hello->credit_bytes);
+	encode_uint(encoder, hello->lanes);
+}
 
 tdr_status hello_send(struct lane *lane, enum message_type type, const struct hello *hello)
 {
@@ -14,16 +27,7 @@ tdr_status hello_send(struct lane *lane, enum message_type type, const struct he
 	tdr_status status;
 
 	encoder_init(&encoder, &codec_default_limits);
-	encode_array(&encoder, HELLO_PARTS);
-	encode_uint(&encoder, hello->features);
-	encode_string(&encoder, hello->group, strlen(hello->group));
-	encode_string(&encoder, hello->from.name, strlen(hello->from.name));
-	encode_uint(&encoder, hello->from.id);
-	encode_uint(&encoder, hello->from.incarnation);
-	encode_uint(&encoder, hello->to_id);
-	encode_uint(&encoder, hello->to_incarnation);
-	encode_uint(&encoder, hello->credit_bytes);
-	encode_uint(&encoder, hello->lanes);
+	hello_encode(&encoder, hello);
 	status = encoder.body.failed ? error_nomem()
 	                             : lane_send(lane, &(struct message){.type = (uint8_t)type,
 	                                                                 .body = encoder.body.data,

@@ -4,6 +4,7 @@
 #define TENDRIL_TRANSPORT_HELLO_H
 
 #include "transport/link.h"
+#include "value/codec.h"
 
 /* Features that both ends must know of to use them; none so far. */
 #define HELLO_FEATURES 0
@@ -24,6 +25,9 @@ enum refusal {
 	REFUSED_LEAVING = 3,  /* it shuts down */
 	REFUSED_EARLY = 4,    /* it does not know the members yet: come again soon */
 };
+
+/* The body of a hello or welcome. */
+void hello_encode(struct encoder *encoder, const struct hello *hello);
 
 tdr_status hello_send(struct lane *lane, enum message_type type, const struct hello *hello);
 tdr_status hello_read(const struct message *message, struct hello *ret_hello);

@@ -63,8 +63,8 @@ int main(void)
 	if (number != 42)
 		must(TDR_EINTERNAL, "answer");
 	must(tdr_barrier(agent, 0, NULL, 120000), "barrier");
-	printf("connections %lld of %lld, resident %lld\n", (long long)info_of(agent, "agent.connections"), (long long)count,
-	       (long long)info_of(agent, "agent.resident_bytes"));
+	printf("connections %lld of %lld, resident %lld\n", (long long)info_of(agent, "agent.connections"),
+	       (long long)count, (long long)info_of(agent, "agent.resident_bytes"));
 	fflush(stdout);
 	must(tdr_shutdown(agent, NULL), "shutdown");
 	return 0;
