@@ -150,6 +150,7 @@ void engine_fire_timers(tdr_engine *engine)
 	struct list *node;
 
 	pthread_mutex_lock(&wheel->lock);
+	wheel->armed_ms = INT64_MAX; /* at once: what is set while timers fire must not wait until they have */
 	wheel_advance(wheel, clock_ms());
 	while ((node = list_shift(&wheel->expired))) {
 		struct timer *timer = list_entry(node, struct timer, node);
@@ -159,7 +160,6 @@ void engine_fire_timers(tdr_engine *engine)
 		timer->fire(timer);
 		pthread_mutex_lock(&wheel->lock);
 	}
-	wheel->armed_ms = INT64_MAX;
 	if (wheel_next(wheel) != INT64_MAX)
 		wheel_arm(engine, wheel_next(wheel));
 	pthread_mutex_unlock(&wheel->lock);
