@@ -80,6 +80,15 @@ void engine_kick(tdr_engine *engine)
 		assert(errno == EAGAIN); /* its count is full: it is readable, then */
 }
 
+void engine_hand_on(tdr_engine *engine)
+{
+	if (atomic_load(&engine->pending) == 0)
+		return;
+	pthread_mutex_lock(&engine->lock);
+	engine_kick(engine);
+	pthread_mutex_unlock(&engine->lock);
+}
+
 /* Starts a thread where a queued task could be taken up if there were one more. */
 static void reinforce(tdr_engine *engine)
 {
@@ -207,6 +216,11 @@ bool engine_run_light(tdr_engine *engine, unsigned turn)
 	return deferred || ready;
 }
 
+static bool has_light_work(const tdr_engine *engine)
+{
+	return !list_empty(&engine->deferred) || !list_empty(&engine->ready);
+}
+
 /* Takes up a task if it may; with the lock held, which is given up meanwhile. */
 static bool take_task(tdr_engine *engine)
 {
@@ -225,8 +239,8 @@ static bool take_task(tdr_engine *engine)
 	engine_self.role = ROLE_RUNNING;
 	if (engine->queued > 0)
 		engine_staff(engine);
-	else if (engine->polling == 0 && engine->idling > 0)
-		engine_kick(engine); /* somebody must receive */
+	if ((engine->polling == 0 && engine->idling > 0) || has_light_work(engine))
+		engine_kick(engine); /* somebody must receive, or go on with that */
 	pthread_mutex_unlock(&engine->lock);
 	task->run(task);
 	engine_self.role = role;
@@ -322,21 +336,35 @@ bool engine_poll(tdr_engine *engine, int timeout_ms, unsigned turn)
 
 /* ---- threads ---- */
 
+/*
+ * Does some light work, and receives where nobody else does: sources that always have more to do must not keep timers and
+ * other sources waiting. With the lock held, which is given up meanwhile. False if there is none.
+ */
+static bool do_light_work(tdr_engine *engine)
+{
+	bool alone = engine->polling == 0;
+
+	if (!has_light_work(engine))
+		return false;
+	pthread_mutex_unlock(&engine->lock);
+	engine_run_light(engine, TURN_MAY_RUN);
+	if (alone)
+		engine_poll(engine, 0, TURN_MAY_RUN);
+	pthread_mutex_lock(&engine->lock);
+	return true;
+}
+
 /* What a free thread does next; with the lock held, which is given up meanwhile. False: the thread is to end. */
 static bool turn(tdr_engine *engine)
 {
-	if (!list_empty(&engine->deferred) || !list_empty(&engine->ready)) {
-		pthread_mutex_unlock(&engine->lock);
-		engine_run_light(engine, TURN_MAY_RUN);
-		pthread_mutex_lock(&engine->lock);
-		return true;
-	}
-	if (take_task(engine))
+	bool worked = do_light_work(engine);
+
+	if (take_task(engine) || worked) /* in turn, so that neither starves the other */
 		return true;
 	reinforce(engine);
 	if (engine->stopping && engine->queued == 0)
 		return false;
-	if (engine->threads - engine->blocked > engine->options.threads + 1)
+	if (engine->free > 1 && engine->threads - engine->blocked > engine->options.threads + 1)
 		return false; /* it stood in for one that waited */
 	if (engine->polling < POLLERS) {
 		engine->polling++;
@@ -352,26 +380,6 @@ static bool turn(tdr_engine *engine)
 	return true;
 }
 
-static void *thread_main(void *argument)
-{
-	struct thread *thread = argument;
-	tdr_engine *engine = thread->engine;
-
-	engine_self.engine = engine;
-	engine_self.role = ROLE_FREE;
-	pthread_setname_np(pthread_self(), "tendril");
-	pthread_mutex_lock(&engine->lock);
-	while (turn(engine))
-		continue;
-	engine->threads--;
-	engine->free--;
-	list_append(&engine->exited, &thread->node);
-	pthread_cond_signal(&engine->changed);
-	engine_kick(engine); /* the next one, when all end */
-	pthread_mutex_unlock(&engine->lock);
-	return NULL;
-}
-
 /* Joins threads that have ended; with the lock held, which is given up meanwhile. */
 static void join_exited(tdr_engine *engine)
 {
@@ -385,6 +393,27 @@ static void join_exited(tdr_engine *engine)
 		free(thread);
 		pthread_mutex_lock(&engine->lock);
 	}
+}
+
+static void *thread_main(void *argument)
+{
+	struct thread *thread = argument;
+	tdr_engine *engine = thread->engine;
+
+	engine_self.engine = engine;
+	engine_self.role = ROLE_FREE;
+	pthread_setname_np(pthread_self(), "tendril");
+	pthread_mutex_lock(&engine->lock);
+	while (turn(engine))
+		continue;
+	engine->free--;
+	join_exited(engine); /* so that few are ever left to be joined: each keeps its stack until then */
+	engine->threads--;
+	list_append(&engine->exited, &thread->node);
+	pthread_cond_signal(&engine->changed);
+	engine_kick(engine); /* the next one, when all end */
+	pthread_mutex_unlock(&engine->lock);
+	return NULL;
 }
 
 /* ---- life ---- */
@@ -568,11 +597,7 @@ tdr_status tdr_engine_progress(tdr_engine *engine, int timeout_ms)
 			break;
 	engine_self.engine = before.engine;
 	engine_self.role = before.role;
-	if (!engine_threaded(engine) && atomic_load(&engine->pending) > 0) {
-		pthread_mutex_lock(&engine->lock);
-		engine_kick(engine); /* the descriptor stays readable */
-		pthread_mutex_unlock(&engine->lock);
-	}
+	engine_hand_on(engine);
 	return TDR_OK;
 }
 

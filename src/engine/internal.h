@@ -153,6 +153,12 @@ void spin_renew(struct spin *spin);
 /* Wakes a free thread for new work; with the engine's lock held. */
 void engine_kick(tdr_engine *engine);
 
+/*
+ * For a thread that stops doing an engine's work and may have taken the event that told of what is left: tells those who go on.
+ * In an engine without threads the descriptor becomes readable. With no lock held.
+ */
+void engine_hand_on(tdr_engine *engine);
+
 /* Sees to it that a queued task is taken up, starting a thread if need be; with the engine's lock held. */
 void engine_staff(tdr_engine *engine);
 

@@ -280,6 +280,7 @@ static bool wait_driving(tdr_engine *engine, struct waiter *waiter, int64_t dead
 	wait_for_waker(waiter);
 	if (waiter->wake_fd >= 0)
 		wake_fd_give(engine, waiter->wake_fd);
+	engine_hand_on(engine); /* callbacks and functions that were not ours to run */
 	return woken(waiter);
 }
 

@@ -4,11 +4,15 @@
 #include "engine/engine.h"
 #include "engine/future.h"
 
+#include <poll.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -189,6 +193,101 @@ static void test_the_cap_refuses_nested_tasks(void **state)
 	tdr_engine_unref(engine);
 }
 
+/* ---- what the number of threads promises ---- */
+
+struct late_loop {
+	struct task task;
+	tdr_future *go, *done;
+	_Atomic bool *spin_while;
+};
+
+/* Waits, so that another thread stands in for this one, then keeps its processor. */
+static void wait_then_loop(struct task *task)
+{
+	struct late_loop *late = container_of(task, struct late_loop, task);
+
+	assert_int_equal(tdr_future_wait(late->go, 20000, NULL), TDR_OK);
+	while (atomic_load(late->spin_while))
+		usleep(1000);
+	assert_int_equal(tdr_future_set(late->done, tdr_none()), TDR_OK);
+}
+
+static void test_one_thread_stays_free_when_waits_end_at_once(void **state)
+{
+	tdr_engine *engine = make_engine(1, 8);
+	_Atomic bool looping = true;
+	tdr_future *go = tdr_future_new(engine);
+	struct late_loop late[4] = {0};
+	struct alarm alarm = {.done = tdr_future_new(engine)};
+
+	for (size_t i = 0; i < COUNT_OF(late); i++) {
+		late[i] = (struct late_loop){.task.run = wait_then_loop, .go = go, .spin_while = &looping};
+		late[i].done = tdr_future_new(engine);
+		engine_submit(engine, &late[i].task);
+	}
+	while (engine_stats(engine).blocked < COUNT_OF(late))
+		usleep(1000);
+	assert_int_equal(tdr_future_set(go, tdr_none()), TDR_OK);
+	while (engine_stats(engine).running < COUNT_OF(late))
+		usleep(1000);
+	for (int i = 0; i < 3; i++) { /* wakes the free ones: those too many end */
+		tdr_future_unref(alarm.done);
+		alarm.done = tdr_future_new(engine);
+		timer_init(&alarm.timer, timer_completes);
+		timer_set(engine, &alarm.timer, clock_ms() + 20);
+		assert_int_equal(tdr_future_wait(alarm.done, 10000, NULL), TDR_OK);
+	}
+	atomic_store(&looping, false);
+	for (size_t i = 0; i < COUNT_OF(late); i++) {
+		assert_int_equal(tdr_future_wait(late[i].done, 20000, NULL), TDR_OK);
+		tdr_future_unref(late[i].done);
+	}
+	tdr_future_unref(alarm.done);
+	tdr_future_unref(go);
+	tdr_engine_unref(engine);
+}
+
+static size_t count_mappings(void)
+{
+	FILE *file = fopen("/proc/self/maps", "re");
+	size_t lines = 0;
+	int c;
+
+	assert_non_null(file);
+	while ((c = getc(file)) != EOF)
+		lines += c == '\n';
+	fclose(file);
+	return lines;
+}
+
+/* A thread that has ended keeps its stack until it is joined. */
+static void test_threads_that_ended_leave_nothing(void **state)
+{
+	tdr_engine *engine = make_engine(1, 8);
+	size_t before = 0;
+
+	for (int round = 0; round < 220; round++) {
+		struct job blocked = {.waits_for = tdr_future_new(engine)}, other = {0};
+
+		if (round == 20)
+			before = count_mappings();
+		job_start(engine, &blocked, false);
+		while (engine_stats(engine).blocked < 1)
+			usleep(100);
+		job_start(engine, &other, false);
+		assert_int_equal(tdr_future_wait(other.done, 20000, NULL), TDR_OK);
+		assert_int_equal(tdr_future_set(blocked.waits_for, tdr_none()), TDR_OK);
+		assert_int_equal(tdr_future_wait(blocked.done, 20000, NULL), TDR_OK);
+		while (engine_stats(engine).threads > 2)
+			usleep(100);
+		tdr_future_unref(blocked.waits_for);
+		tdr_future_unref(blocked.done);
+		tdr_future_unref(other.done);
+	}
+	assert_true(count_mappings() < before + 100);
+	tdr_engine_unref(engine);
+}
+
 /* ---- timers ---- */
 
 struct tick {
@@ -322,6 +421,127 @@ static void test_a_waiter_reads_its_own_reply(void **state)
 	tdr_engine_unref(far);
 }
 
+/* A source that always has more to do, as a lane does that a peer floods. */
+struct flood {
+	struct source source;
+	_Atomic bool *stop, closed;
+	_Atomic unsigned turns;
+};
+
+static bool flood_ready(struct source *source, unsigned turn)
+{
+	struct flood *flood = container_of(source, struct flood, source);
+
+	atomic_fetch_add(&flood->turns, 1);
+	usleep(100);
+	return !atomic_load(flood->stop);
+}
+
+static void flood_closed(struct source *source)
+{
+	struct flood *flood = container_of(source, struct flood, source);
+
+	close(source->fd);
+	atomic_store(&flood->closed, true);
+}
+
+static void test_busy_sources_do_not_starve_timers_and_tasks(void **state)
+{
+	tdr_engine *engine = make_engine(2, 4);
+	_Atomic bool stop = false;
+	struct flood floods[3] = {0};
+	struct alarm alarm = {.done = tdr_future_new(engine)};
+	struct job job = {0};
+
+	for (size_t i = 0; i < COUNT_OF(floods); i++) {
+		floods[i].stop = &stop;
+		assert_int_equal(source_open(&floods[i].source, engine, eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK), EPOLLIN,
+		                             flood_ready, flood_closed),
+		                 TDR_OK);
+	}
+	for (size_t i = 0; i < COUNT_OF(floods); i++)
+		while (atomic_load(&floods[i].turns) < 3)
+			usleep(1000);
+	timer_init(&alarm.timer, timer_completes);
+	timer_set(engine, &alarm.timer, clock_ms() + 20);
+	assert_int_equal(tdr_future_wait(alarm.done, 10000, NULL), TDR_OK);
+	job_start(engine, &job, false);
+	assert_int_equal(tdr_future_wait(job.done, 10000, NULL), TDR_OK);
+	atomic_store(&stop, true);
+	for (size_t i = 0; i < COUNT_OF(floods); i++) {
+		source_close(&floods[i].source);
+		while (!atomic_load(&floods[i].closed))
+			usleep(1000);
+	}
+	tdr_future_unref(alarm.done);
+	tdr_future_unref(job.done);
+	tdr_engine_unref(engine);
+}
+
+/* A source whose owner sleeps in a wait. */
+struct sleepy {
+	struct source source;
+	_Atomic unsigned turns;
+	_Atomic bool closed;
+};
+
+static bool sleepy_ready(struct source *source, unsigned turn)
+{
+	atomic_fetch_add(&container_of(source, struct sleepy, source)->turns, 1);
+	return false;
+}
+
+static void sleepy_closed(struct source *source)
+{
+	close(source->fd);
+	atomic_store(&container_of(source, struct sleepy, source)->closed, true);
+}
+
+static struct source *sleepy_source(void *context)
+{
+	return &((struct sleepy *)context)->source;
+}
+
+static const struct future_origin sleepy_origin = {.hold = nothing, .drop = nothing, .source = sleepy_source};
+
+static void *wait_for_future(void *future)
+{
+	assert_int_equal(tdr_future_wait(future, 20000, NULL), TDR_OK);
+	return NULL;
+}
+
+static void test_a_sleeping_owner_hears_of_changes(void **state)
+{
+	tdr_engine *engine = make_engine(2, 4);
+	tdr_future *future = tdr_future_new(engine);
+	struct sleepy sleepy = {0};
+	pthread_t thread;
+	unsigned turns;
+	int fds[2];
+
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
+	assert_int_equal(source_open(&sleepy.source, engine, fds[0], EPOLLIN, sleepy_ready, sleepy_closed), TDR_OK);
+	future_set_origin(future, &sleepy_origin, &sleepy);
+	assert_int_equal(pthread_create(&thread, NULL, wait_for_future, future), 0);
+	usleep(200000); /* by now it sleeps; where it does not yet, this tests less */
+	turns = atomic_load(&sleepy.turns);
+	source_want(&sleepy.source, EPOLLIN | EPOLLOUT); /* it can be written to at once */
+	for (int patience = 0; atomic_load(&sleepy.turns) == turns && patience < 10000; patience++)
+		usleep(1000);
+	assert_true(atomic_load(&sleepy.turns) > turns);
+	source_want(&sleepy.source, EPOLLIN);
+	usleep(100000);
+	source_close(&sleepy.source);
+	for (int patience = 0; !atomic_load(&sleepy.closed) && patience < 10000; patience++)
+		usleep(1000);
+	assert_true(atomic_load(&sleepy.closed));
+	assert_int_equal(tdr_future_set(future, tdr_none()), TDR_OK);
+	pthread_join(thread, NULL);
+	close(fds[1]);
+	tdr_future_unref(future);
+	tdr_engine_unref(engine);
+}
+
 /* ---- futures ---- */
 
 static void count_up(tdr_future *future, void *context)
@@ -438,6 +658,34 @@ static void test_a_program_drives_the_engine(void **state)
 	tdr_engine_unref(engine);
 }
 
+static void count_call(tdr_future *future, void *context)
+{
+	++*(unsigned *)context;
+}
+
+/* Who waits runs no callbacks; the descriptor tells whoever drives the engine that there are some. */
+static void test_what_a_wait_leaves_makes_the_descriptor_readable(void **state)
+{
+	tdr_engine *engine = make_engine(0, 0);
+	tdr_future *future = tdr_future_new(engine);
+	struct alarm alarm = {.done = tdr_future_new(engine)};
+	struct pollfd fd = {.fd = tdr_engine_fd(engine), .events = POLLIN};
+	unsigned called = 0;
+
+	assert_int_equal(tdr_future_on_done(future, count_call, &called), TDR_OK);
+	assert_int_equal(tdr_future_set(future, tdr_none()), TDR_OK);
+	timer_init(&alarm.timer, timer_completes);
+	timer_set(engine, &alarm.timer, clock_ms() + 10);
+	assert_int_equal(tdr_future_wait(alarm.done, 20000, NULL), TDR_OK);
+	assert_int_equal(called, 0);
+	assert_int_equal(poll(&fd, 1, 10000), 1);
+	assert_int_equal(tdr_engine_progress(engine, 0), TDR_OK);
+	assert_int_equal(called, 1);
+	tdr_future_unref(alarm.done);
+	tdr_future_unref(future);
+	tdr_engine_unref(engine);
+}
+
 static void test_a_forked_child_has_inert_handles(void **state)
 {
 	tdr_engine *engine = make_engine(2, 4);
@@ -468,11 +716,16 @@ int main(void)
 	    cmocka_unit_test(test_timers_fire_while_all_threads_loop),
 	    cmocka_unit_test(test_waiting_threads_are_replaced),
 	    cmocka_unit_test(test_the_cap_refuses_nested_tasks),
+	    cmocka_unit_test(test_one_thread_stays_free_when_waits_end_at_once),
+	    cmocka_unit_test(test_threads_that_ended_leave_nothing),
 	    cmocka_unit_test(test_timers_fire_once_and_not_early),
 	    cmocka_unit_test(test_a_waiter_reads_its_own_reply),
+	    cmocka_unit_test(test_busy_sources_do_not_starve_timers_and_tasks),
+	    cmocka_unit_test(test_a_sleeping_owner_hears_of_changes),
 	    cmocka_unit_test(test_futures),
 	    cmocka_unit_test(test_callbacks_must_not_wait),
 	    cmocka_unit_test(test_a_program_drives_the_engine),
+	    cmocka_unit_test(test_what_a_wait_leaves_makes_the_descriptor_readable),
 	    cmocka_unit_test(test_a_forked_child_has_inert_handles),
 	};
 
