@@ -2,7 +2,10 @@
 /*
  * Two processes, a caller and a callee, joined to one group by agents and, beside that, by a raw socket.
  *
- *     pair URL        such as file:///tmp/fresh or tcp://127.0.0.1:4711
+ *     pair URL [CPU CPU]        a URL such as file:///tmp/fresh or tcp://127.0.0.1:4711
+ *
+ * With two numbers of processors the caller stays on the first and the callee on the second: where the scheduler places them
+ * changes what waking costs by a factor of twenty, from one moment to the next.
  *
  * The caller reads commands from standard input, one a line, and answers each with one number on standard output. So whoever
  * drives it can measure several things, and several programs, in turn. Each measurement begins with a tenth more that is
@@ -21,6 +24,7 @@
 #include "raw.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
@@ -294,14 +298,28 @@ static void run_caller(const char *url, int listener)
 	must(tdr_shutdown(pair.agent, NULL), "shutdown");
 }
 
+/* Keeps this process, and the threads that it will start, on one processor; NULL: wherever they come to run. */
+static void stay_on(const char *cpu)
+{
+	cpu_set_t set;
+
+	if (!cpu)
+		return;
+	CPU_ZERO(&set);
+	CPU_SET(atoi(cpu), &set);
+	if (sched_setaffinity(0, sizeof(set), &set) < 0)
+		fail("sched_setaffinity", errno);
+}
+
 int main(int argc, char **argv)
 {
+	bool placed = argc == 4;
 	uint16_t port;
 	int listener, status;
 	pid_t child;
 
-	if (argc != 2)
-		fail("usage: pair URL", 0);
+	if (argc != 2 && !placed)
+		fail("usage: pair URL [CPU CPU]", 0);
 	listener = raw_listen(&port);
 	child = fork();
 	if (child < 0)
@@ -309,9 +327,11 @@ int main(int argc, char **argv)
 	if (child == 0) {
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		close(listener);
+		stay_on(placed ? argv[3] : NULL);
 		run_callee(argv[1], port);
 		return 0;
 	}
+	stay_on(placed ? argv[2] : NULL);
 	run_caller(argv[1], listener);
 	if (waitpid(child, &status, 0) != child || status != 0)
 		fail("the callee failed", 0);
