@@ -143,6 +143,14 @@ void gate_pass(struct gate *gate)
 	pthread_mutex_unlock(&gate->lock);
 }
 
+void gate_close(struct gate *gate)
+{
+	pthread_mutex_lock(&gate->lock);
+	gate->open = false;
+	gate->arrived = 0;
+	pthread_mutex_unlock(&gate->lock);
+}
+
 void gate_open(struct gate *gate)
 {
 	pthread_mutex_lock(&gate->lock);

@@ -70,6 +70,7 @@ struct gate {
 	}
 
 void gate_pass(struct gate *gate);                    /* waits until it is open */
+void gate_close(struct gate *gate);                   /* as at first: nobody has come */
 void gate_open(struct gate *gate);                    /* for all, for good */
 void gate_await(struct gate *gate, unsigned arrived); /* waits until so many have come */
 unsigned gate_arrived(struct gate *gate);

@@ -19,7 +19,7 @@ static struct {
 	size_t count;
 } shelf = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
-static struct gate gate;
+static struct gate gate = GATE_INIT;
 
 static size_t shelf_count(void)
 {
@@ -129,7 +129,7 @@ static const struct group_config config = {.prepare = prepare, .configure = conf
 
 static void start(struct group *group, size_t count)
 {
-	gate = (struct gate)GATE_INIT;
+	gate_close(&gate);
 	shelf.count = 0;
 	group_start(group, count, &config);
 }

@@ -10,7 +10,7 @@
 
 /* ---- functions ---- */
 
-static struct gate gate;
+static struct gate gate = GATE_INIT;
 static _Atomic unsigned ran;       /* calls of test::count */
 static _Atomic unsigned cancelled; /* calls of test::until_cancelled that have seen it */
 
@@ -89,7 +89,7 @@ static const struct group_config config = {.prepare = prepare, .configure = conf
 
 static void start(struct group *group, size_t size)
 {
-	gate = (struct gate)GATE_INIT;
+	gate_close(&gate);
 	atomic_store(&ran, 0);
 	atomic_store(&cancelled, 0);
 	group_start(group, size, &config);

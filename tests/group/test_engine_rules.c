@@ -306,7 +306,7 @@ static void one_engine_carries_many_agents(void **state)
 
 /* ---- fork ---- */
 
-static struct gate gate;
+static struct gate gate = GATE_INIT;
 
 static tdr_status pass_gate(tdr_call *call, void *context)
 {
@@ -363,7 +363,7 @@ static void a_forked_child_changes_nothing(void **state)
 		int status = -1;
 		pid_t child;
 
-		gate = (struct gate)GATE_INIT;
+		gate_close(&gate);
 		group_start(&group, 2, &config);
 		own = tdr_future_new(tdr_agent_engine(group.agents[0]));
 		for (size_t i = 0; i < 8; i++)

@@ -14,7 +14,7 @@
 
 /* ---- functions ---- */
 
-static struct gate gate;
+static struct gate gate = GATE_INIT;
 static _Atomic unsigned hops;
 
 static tdr_status pass_gate(tdr_call *call, void *context)
@@ -56,7 +56,7 @@ static const struct group_config config = {.prepare = prepare};
 
 static void start(struct group *group, size_t count)
 {
-	gate = (struct gate)GATE_INIT;
+	gate_close(&gate);
 	atomic_store(&hops, 0);
 	group_start(group, count, &config);
 }

@@ -9,7 +9,7 @@
 #include <string.h>
 #include <tendril/info.h>
 
-static struct gate gate;
+static struct gate gate = GATE_INIT;
 
 static tdr_status pass_gate(tdr_call *call, void *context)
 {
@@ -73,7 +73,7 @@ static void metrics_count_calls(void **state)
 	tdr_tensor *tensor;
 	struct group group;
 
-	gate = (struct gate)GATE_INIT;
+	gate_close(&gate);
 	group_start(&group, 2, &config);
 	caller = group.agents[0];
 	callee = group.agents[1];
@@ -145,7 +145,7 @@ static bool is_queued(void *context)
 
 static void scene_set(struct scene *scene)
 {
-	gate = (struct gate)GATE_INIT;
+	gate_close(&gate);
 	group_start(&scene->group, 2, &config);
 	promise = tdr_future_new(tdr_agent_engine(scene->group.agents[1]));
 	scene->futures[0] = tdr_rpc_async(scene->group.agents[0], "worker1", "test::later", NULL, NULL);

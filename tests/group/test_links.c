@@ -190,7 +190,7 @@ static void relay_end(struct relay *relay)
 /* ---- a group whose member 1 is reached through the relay ---- */
 
 static struct relay relay;
-static struct gate gate;
+static struct gate gate = GATE_INIT;
 static struct port behind;
 static char advertised[32], listened[32];
 
@@ -226,7 +226,7 @@ static void start_behind_relay(struct group *group, void (*configure)(size_t, td
 {
 	struct group_config config = {.configure = configure, .prepare = register_stop};
 
-	gate = (struct gate)GATE_INIT;
+	gate_close(&gate);
 	behind = port_reserve();
 	relay_start(&relay, behind.number);
 	snprintf(advertised, sizeof(advertised), "127.0.0.1:%u", relay.port);
@@ -242,7 +242,7 @@ static void a_cut_leaves_outcomes_unknown_and_the_worker_alive(void **state)
 
 	start_behind_relay(&group, behind_the_relay);
 	for (int round = 0; round < 3; round++) {
-		gate = (struct gate)GATE_INIT;
+		gate_close(&gate);
 		future = tdr_rpc_async(group.agents[0], "worker1", "test::stop", NULL, NULL);
 		gate_await(&gate, 1);
 		relay_cut(&relay);
@@ -304,7 +304,7 @@ static void past_their_credit_callers_wait(void **state)
 	pthread_t thread;
 	size_t refused = 0;
 
-	gate = (struct gate)GATE_INIT;
+	gate_close(&gate);
 	group_start(&group, 2, &config);
 	tdr_rpc_options_init(&options);
 	options.flags = TDR_RPC_NO_WAIT;
