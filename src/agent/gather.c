@@ -50,10 +50,11 @@ static void on_flush(struct timer *timer);
 
 void gather_unref(struct gather *gather)
 {
-	tdr_agent *agent = gather->agent;
+	tdr_agent *agent;
 
 	if (!refcount_put(&gather->refs))
 		return;
+	agent = gather->agent;
 	for (uint32_t i = 0; gather->values && i < gather->occasion.count; i++)
 		tdr_value_unref(gather->values[i]);
 	free(gather->values);

@@ -148,10 +148,11 @@ static struct outgoing *outgoing_new(struct peer *peer, tdr_future *future, cons
 
 static void outgoing_unref(struct outgoing *outgoing)
 {
-	tdr_agent *agent = outgoing->peer->agent;
+	tdr_agent *agent;
 
 	if (!refcount_put(&outgoing->refs))
 		return;
+	agent = outgoing->peer->agent;
 	passage_free(outgoing->passage);
 	lane_unref(atomic_load(&outgoing->lane));
 	tdr_future_unref(outgoing->future);
