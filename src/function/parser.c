@@ -45,7 +45,7 @@ static void quote(const struct parser *parser, const char *at, char buffer[QUOTE
 			*byte = ' ';
 }
 
-tdr_status parser_fail(const struct parser *parser, const char *at, const char *format, ...)
+void parser_fail_text(const struct parser *parser, const char *at, const char *format, ...)
 {
 	char text[QUOTE_SIZE + 8];
 	char words[ERROR_TEXT_SIZE / 2];
@@ -55,7 +55,7 @@ tdr_status parser_fail(const struct parser *parser, const char *at, const char *
 	vsnprintf(words, sizeof(words), format, arguments);
 	va_end(arguments);
 	quote(parser, at, text);
-	return error_set(TDR_EINVAL, "column %zu of '%s': %s", (size_t)(at - parser->text) + 1, text, words);
+	error_set(TDR_EINVAL, "column %zu of '%s': %s", (size_t)(at - parser->text) + 1, text, words);
 }
 
 tdr_status parser_expected(struct parser *parser, const char *what)

@@ -16,8 +16,10 @@ struct parser {
 	const char *at;
 };
 
-/* TDR_EINVAL with "column N of 'text': ..." for the place `at`, which is in the text. */
-tdr_status parser_fail(const struct parser *parser, const char *at, const char *format, ...)
+/* Keeps "column N of 'text': ..." for the place `at`, which is in the text, and is TDR_EINVAL. */
+#define parser_fail(...) (parser_fail_text(__VA_ARGS__), TDR_EINVAL)
+
+void parser_fail_text(const struct parser *parser, const char *at, const char *format, ...)
     __attribute__((format(printf, 3, 4), cold));
 
 /* TDR_EINVAL with "column N of 'text': expected ..., found ..." for what comes next. */

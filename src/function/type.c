@@ -148,8 +148,10 @@ static void put_place(struct text *text, const struct place *place)
 	put(text, place->is_key ? " key %s" : "[%s]", key);
 }
 
-/* TDR_ETYPE: the place, and then what is wrong with what lies there. */
-__attribute__((format(printf, 2, 3), cold)) static tdr_status wrong(const struct place *place, const char *format, ...)
+/* Keeps the place, and then what is wrong with what lies there, and is TDR_ETYPE. */
+#define wrong(...) (wrong_text(__VA_ARGS__), TDR_ETYPE)
+
+__attribute__((format(printf, 2, 3), cold)) static void wrong_text(const struct place *place, const char *format, ...)
 {
 	char where[ERROR_TEXT_SIZE / 2], problem[ERROR_TEXT_SIZE / 2];
 	struct text text = {.at = where, .end = where + sizeof(where) - 1};
@@ -159,7 +161,7 @@ __attribute__((format(printf, 2, 3), cold)) static tdr_status wrong(const struct
 	va_start(arguments, format);
 	vsnprintf(problem, sizeof(problem), format, arguments);
 	va_end(arguments);
-	return error_set(TDR_ETYPE, "%s %s", where, problem);
+	error_set(TDR_ETYPE, "%s %s", where, problem);
 }
 
 static tdr_status wrong_type(const struct place *place, const struct type *type, const tdr_value *value)
