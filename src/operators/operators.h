@@ -22,19 +22,19 @@ extern const size_t operator_count;
 struct arithmetic;
 extern const struct arithmetic arithmetic_add, arithmetic_sub, arithmetic_mul;
 extern const struct arithmetic arithmetic_add_to, arithmetic_mul_to; /* in place */
-tdr_status operator_arithmetic(tdr_call *call, void *arithmetic);
+tdr_status operator_arithmetic(tdr_call *call, void *context);
 tdr_status operator_div(tdr_call *call, void *context);
 
 /* compare.c */
 struct comparison;
 extern const struct comparison comparison_eq, comparison_gt;
-tdr_status operator_compare(tdr_call *call, void *comparison);
+tdr_status operator_compare(tdr_call *call, void *context);
 tdr_status operator_where(tdr_call *call, void *context);
 
 /* unary.c */
 struct unary;
 extern const struct unary unary_neg, unary_exp, unary_log, unary_relu, unary_sigmoid;
-tdr_status operator_unary(tdr_call *call, void *unary);
+tdr_status operator_unary(tdr_call *call, void *context);
 
 /* reduce.c */
 tdr_status operator_sum(tdr_call *call, void *context);

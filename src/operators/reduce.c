@@ -146,35 +146,6 @@ static tdr_status sum_dtype(tdr_call *call, const tdr_tensor *input, size_t inde
 	return arg_dtype(call, index, ret_dtype);
 }
 
-tdr_status operator_sum(tdr_call *call, void *context)
-{
-	tdr_tensor *input;
-	tdr_dtype dtype;
-	tdr_status status;
-
-	(void)context;
-	status = arg_operand(call, 0, &input);
-	if (status == TDR_OK)
-		status = sum_dtype(call, input, 1, &dtype);
-	return status == TDR_OK ? return_sum(call, input, reduce_all, false, dtype, false) : status;
-}
-
-tdr_status operator_sum_dims(tdr_call *call, void *context)
-{
-	bool reduced[TDR_MAX_DIMS];
-	tdr_tensor *input;
-	tdr_dtype dtype;
-	tdr_status status;
-
-	(void)context;
-	status = arg_operand(call, 0, &input);
-	if (status == TDR_OK)
-		status = arg_dims(call, 1, tdr_tensor_ndim(input), reduced);
-	if (status == TDR_OK)
-		status = sum_dtype(call, input, 3, &dtype);
-	return status == TDR_OK ? return_sum(call, input, reduced, tdr_arg_bool(call, 2), dtype, false) : status;
-}
-
 static tdr_status mean_dtype(tdr_call *call, const tdr_tensor *input, size_t index, tdr_dtype *ret_dtype)
 {
 	tdr_status status;
@@ -190,33 +161,55 @@ static tdr_status mean_dtype(tdr_call *call, const tdr_tensor *input, size_t ind
 	return status;
 }
 
-tdr_status operator_mean(tdr_call *call, void *context)
+/* Arguments: self, dtype. */
+static tdr_status reduce_whole(tdr_call *call, bool mean)
 {
 	tdr_tensor *input;
 	tdr_dtype dtype;
-	tdr_status status;
+	tdr_status status = arg_operand(call, 0, &input);
 
-	(void)context;
-	status = arg_operand(call, 0, &input);
 	if (status == TDR_OK)
-		status = mean_dtype(call, input, 1, &dtype);
-	return status == TDR_OK ? return_sum(call, input, reduce_all, false, dtype, true) : status;
+		status = mean ? mean_dtype(call, input, 1, &dtype) : sum_dtype(call, input, 1, &dtype);
+	return status == TDR_OK ? return_sum(call, input, reduce_all, false, dtype, mean) : status;
 }
 
-tdr_status operator_mean_dims(tdr_call *call, void *context)
+/* Arguments: self, dim, keepdim, dtype. */
+static tdr_status reduce_dims(tdr_call *call, bool mean)
 {
 	bool reduced[TDR_MAX_DIMS];
 	tdr_tensor *input;
 	tdr_dtype dtype;
-	tdr_status status;
+	tdr_status status = arg_operand(call, 0, &input);
 
-	(void)context;
-	status = arg_operand(call, 0, &input);
 	if (status == TDR_OK)
 		status = arg_dims(call, 1, tdr_tensor_ndim(input), reduced);
 	if (status == TDR_OK)
-		status = mean_dtype(call, input, 3, &dtype);
-	return status == TDR_OK ? return_sum(call, input, reduced, tdr_arg_bool(call, 2), dtype, true) : status;
+		status = mean ? mean_dtype(call, input, 3, &dtype) : sum_dtype(call, input, 3, &dtype);
+	return status == TDR_OK ? return_sum(call, input, reduced, tdr_arg_bool(call, 2), dtype, mean) : status;
+}
+
+tdr_status operator_sum(tdr_call *call, void *context)
+{
+	(void)context;
+	return reduce_whole(call, false);
+}
+
+tdr_status operator_sum_dims(tdr_call *call, void *context)
+{
+	(void)context;
+	return reduce_dims(call, false);
+}
+
+tdr_status operator_mean(tdr_call *call, void *context)
+{
+	(void)context;
+	return reduce_whole(call, true);
+}
+
+tdr_status operator_mean_dims(tdr_call *call, void *context)
+{
+	(void)context;
+	return reduce_dims(call, true);
 }
 
 /* ---- argmax ---- */
