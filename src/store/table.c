@@ -38,10 +38,11 @@ static void entry_free(struct table_entry *entry)
 
 void table_clear(struct table *table)
 {
-	struct table_entry *entry;
+	struct table_entry *entry = table->entries, *next;
 
-	while ((entry = table->entries)) {
-		HASH_DEL(table->entries, entry);
+	HASH_CLEAR(hh, table->entries); /* the entries stay chained */
+	for (; entry; entry = next) {
+		next = entry->hh.next;
 		entry_free(entry);
 	}
 }

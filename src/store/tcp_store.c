@@ -76,18 +76,25 @@ static tdr_status read_check(struct tcp_peer *peer, struct tcp_connection *conne
 	return answer == WIRE_READY || answer == WIRE_NOT_READY ? TDR_OK : answer_unexpected(answer);
 }
 
-static tdr_status check_some(struct tcp_peer *peer, size_t count, const char *const keys[], int64_t deadline_ms,
-                             bool *ret_all)
+/* Asks one thing of some keys: the reader reads a bool. */
+static tdr_status ask_of_keys(struct tcp_peer *peer, enum wire_query query, size_t count, const char *const keys[],
+                              int64_t deadline_ms, answer_reader *reader, bool *ret)
 {
 	struct request request;
 	tdr_status status;
 
-	request_begin(&request, peer, QUERY_CHECK, keys[0]);
+	request_begin(&request, peer, query, keys[0]);
 	request.repeatable = true;
 	status = request_put_keys(&request, count, keys);
 	if (status != TDR_OK)
 		return request_abandon(&request, status);
-	return exchange(peer, &request, deadline_ms, read_check, ret_all);
+	return exchange(peer, &request, deadline_ms, reader, ret);
+}
+
+static tdr_status check_some(struct tcp_peer *peer, size_t count, const char *const keys[], int64_t deadline_ms,
+                             bool *ret_all)
+{
+	return ask_of_keys(peer, QUERY_CHECK, count, keys, deadline_ms, read_check, ret_all);
 }
 
 static tdr_status tcp_check(void *context, size_t count, const char *const keys[], int64_t deadline_ms, bool *ret_all)
@@ -122,16 +129,9 @@ static tdr_status name_missing(struct tcp_peer *peer, size_t count, const char *
 
 static tdr_status wait_some(struct tcp_peer *peer, size_t count, const char *const keys[], int64_t deadline_ms)
 {
-	struct request request;
 	bool ended = false;
-	tdr_status status;
+	tdr_status status = ask_of_keys(peer, QUERY_WAIT, count, keys, deadline_ms, read_wait, &ended);
 
-	request_begin(&request, peer, QUERY_WAIT, keys[0]);
-	request.repeatable = true;
-	status = request_put_keys(&request, count, keys);
-	if (status != TDR_OK)
-		return request_abandon(&request, status);
-	status = exchange(peer, &request, deadline_ms, read_wait, &ended);
 	if (status == TDR_ETIMEDOUT || (status == TDR_OK && !ended))
 		return name_missing(peer, count, keys);
 	return status;
