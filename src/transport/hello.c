@@ -21,19 +21,27 @@ void hello_encode(struct encoder *encoder, const struct hello *hello)
 	encode_uint(encoder, hello->lanes);
 }
 
+/* Sends what has been encoded, and frees it. */
+static tdr_status send_encoded(struct lane *lane, enum message_type type, struct encoder *encoder)
+{
+	const struct message message = {
+	    .type = (uint8_t)type,
+	    .body = encoder->body.data,
+	    .body_size = encoder->body.size,
+	};
+	tdr_status status = encoder->body.failed ? error_nomem() : lane_send(lane, &message);
+
+	encoder_fini(encoder);
+	return status;
+}
+
 tdr_status hello_send(struct lane *lane, enum message_type type, const struct hello *hello)
 {
 	struct encoder encoder;
-	tdr_status status;
 
 	encoder_init(&encoder, &codec_default_limits);
 	hello_encode(&encoder, hello);
-	status = encoder.body.failed ? error_nomem()
-	                             : lane_send(lane, &(struct message){.type = (uint8_t)type,
-	                                                                 .body = encoder.body.data,
-	                                                                 .body_size = encoder.body.size});
-	encoder_fini(&encoder);
-	return status;
+	return send_encoded(lane, type, &encoder);
 }
 
 tdr_status hello_read(const struct message *message, struct hello *ret_hello)
@@ -75,18 +83,12 @@ tdr_status hello_read(const struct message *message, struct hello *ret_hello)
 tdr_status refusal_send(struct lane *lane, enum refusal refusal, const char *text)
 {
 	struct encoder encoder;
-	tdr_status status;
 
 	encoder_init(&encoder, &codec_default_limits);
 	encode_array(&encoder, 2);
 	encode_uint(&encoder, refusal);
 	encode_string(&encoder, text, strlen(text));
-	status = encoder.body.failed ? error_nomem()
-	                             : lane_send(lane, &(struct message){.type = MESSAGE_REFUSE,
-	                                                                 .body = encoder.body.data,
-	                                                                 .body_size = encoder.body.size});
-	encoder_fini(&encoder);
-	return status;
+	return send_encoded(lane, MESSAGE_REFUSE, &encoder);
 }
 
 tdr_status refusal_read(const struct message *message, enum refusal *ret_refusal, char *ret_text, size_t size)
