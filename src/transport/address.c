@@ -134,10 +134,13 @@ static bool is_link_local(const struct sockaddr_storage *address)
 	return address->ss_family == AF_INET6 && IN6_IS_ADDR_LINKLOCAL(&v6->sin6_addr);
 }
 
-/* The address of an interface that is up: IPv4 before IPv6, and no IPv6 address that holds on one link alone. */
-static bool interface_host(const char *interface, char ret_host[ADDRESS_SIZE])
+/*
+ * The address of an interface that is up, of the preferred family where it has one: members that meet over IPv6 may know of
+ * no way to IPv4. No IPv6 address that holds on one link alone.
+ */
+static bool interface_host(const char *interface, int preferred, char ret_host[ADDRESS_SIZE])
 {
-	static const int families[] = {AF_INET, AF_INET6};
+	const int families[] = {preferred, preferred == AF_INET ? AF_INET6 : AF_INET};
 	struct ifaddrs *all;
 	bool found = false, up = false;
 
@@ -168,6 +171,16 @@ static bool interface_host(const char *interface, char ret_host[ADDRESS_SIZE])
 		LOG(TDR_LOG_WARN, "event=interface_unusable interface=%s reason=\"%s\"", interface,
 		    up ? "it has no address that others could use" : "there is none of this name that is up");
 	return found;
+}
+
+/* The family over which the store is reached; IPv4 where there is no telling. */
+static int preferred_family(const struct sockaddr_storage *route)
+{
+	const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)(const void *)route;
+
+	if (!route || route->ss_family != AF_INET6 || IN6_IS_ADDR_V4MAPPED(&v6->sin6_addr))
+		return AF_INET;
+	return AF_INET6;
 }
 
 /* The local address that packets to `host` would leave from. Connecting a datagram socket sends nothing. */
@@ -207,7 +220,7 @@ void address_choose(const char *advertise, const char *interface, const struct s
 			return;
 		LOG(TDR_LOG_WARN, "event=advertise_unusable reason=\"longer than %d characters\"", ADDRESS_SIZE - 1);
 	}
-	if (interface && *interface && interface_host(interface, ret_host))
+	if (interface && *interface && interface_host(interface, preferred_family(route), ret_host))
 		return;
 	if (route) {
 		address_host(route, ret_host);

@@ -23,9 +23,9 @@ void address_host(const struct sockaddr_storage *address, char ret_host[ADDRESS_
 uint16_t address_port(const struct sockaddr_storage *address);
 
 /*
- * The host to advertise: `advertise` if given; else the address of `interface` if given and usable; else `route` (the
- * local address towards the store, may be NULL); else the address of the route to the world; else 127.0.0.1. What
- * cannot be used is one log line and the next choice, never a failure.
+ * The host to advertise: `advertise` if given; else the address of `interface` if given and usable, of the route's family
+ * where it has one; else `route` (the local address towards the store, may be NULL); else the address of the route to the
+ * world; else 127.0.0.1. What cannot be used is one log line and the next choice, never a failure.
  */
 void address_choose(const char *advertise, const char *interface, const struct sockaddr_storage *route,
                     char ret_host[ADDRESS_SIZE]);
