@@ -157,7 +157,7 @@ static void test_random(void **state)
 		tdr_dtype dtype = dtypes[round % COUNT_OF(dtypes)];
 		size_t ndim = (size_t)rand_r(&seed) % 7;
 		int64_t sizes[8], strides[8], stride = 1, offset = rand_r(&seed) % 5;
-		size_t order[8];
+		size_t order[8] = {0};
 		tdr_storage *storage;
 
 		for (size_t d = 0; d < ndim; d++) {
