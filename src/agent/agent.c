@@ -204,22 +204,19 @@ static tdr_status make_parts(tdr_agent *agent)
 	return status;
 }
 
-tdr_agent *tdr_agent_new(const char *name, const tdr_agent_options *options)
+static tdr_status agent_make(const char *name, const tdr_agent_options *options, tdr_agent **ret_agent)
 {
 	tdr_agent *agent;
+	tdr_status status;
 
-	if (!name || !name_is_valid(name)) {
-		error_set(TDR_EINVAL,
-		          "Worker name must match ^[A-Za-z0-9-_:]*$, and must be non-empty and shorter than 128 "
-		          "chars, but got %s",
-		          name ? name : "NULL");
-		return NULL;
-	}
+	if (!name || !name_is_valid(name))
+		return error_set(TDR_EINVAL,
+		                 "Worker name must match ^[A-Za-z0-9-_:]*$, and must be non-empty and shorter than 128 "
+		                 "chars, but got %s",
+		                 name ? name : "NULL");
 	agent = calloc(1, sizeof(*agent));
-	if (!agent) {
-		error_nomem();
-		return NULL;
-	}
+	if (!agent)
+		return error_nomem();
 	refcount_init(&agent->refs);
 	refcount_init(&agent->holds);
 	atomic_init(&agent->state, AGENT_NEW);
@@ -228,16 +225,23 @@ tdr_agent *tdr_agent_new(const char *name, const tdr_agent_options *options)
 	pthread_mutex_init(&agent->lock, NULL);
 	list_init(&agent->idle_waiters);
 	collectives_init(&agent->collectives);
-	if (options_copy(options, &agent->options) != TDR_OK) {
+	status = options_copy(options, &agent->options);
+	if (status == TDR_OK)
+		status = make_parts(agent);
+	if (status != TDR_OK) {
 		agent_drop(agent);
-		return NULL;
-	}
-	if (make_parts(agent) != TDR_OK) {
-		agent_drop(agent);
-		return NULL;
+		return status;
 	}
 	atomic_store(&agent->rpc_timeout_ms, agent->options.rpc_timeout_ms);
-	return agent;
+	*ret_agent = agent;
+	return TDR_OK;
+}
+
+tdr_agent *tdr_agent_new(const char *name, const tdr_agent_options *options)
+{
+	tdr_agent *agent;
+
+	return agent_make(name, options, &agent) == TDR_OK ? agent : NULL;
 }
 
 void agent_hold(tdr_agent *agent)
@@ -298,11 +302,11 @@ tdr_status tdr_join(tdr_agent *agent)
 
 tdr_status tdr_init_rpc(const char *name, const tdr_agent_options *options, tdr_agent **ret_agent)
 {
-	tdr_agent *agent = tdr_agent_new(name, options);
-	tdr_status status;
+	tdr_agent *agent;
+	tdr_status status = agent_make(name, options, &agent);
 
-	if (!agent)
-		return TDR_EINVAL;
+	if (status != TDR_OK)
+		return status;
 	status = tdr_join(agent);
 	if (status != TDR_OK) {
 		char text[ERROR_TEXT_SIZE];
