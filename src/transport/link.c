@@ -150,6 +150,7 @@ static void become_up(struct link *link, struct after *after, struct lane *lane,
 	atomic_store(&link->window, MAX_OF(hello->credit_bytes, (uint64_t)1));
 	link->announced = 0;
 	link->up_since_ms = clock_ms();
+	link->beat_due_ms = link->up_since_ms + link->links->config.heartbeat_ms;
 	link->suspect_since_ms = 0;
 	link->retry_ms = FIRST_RETRY_MS;
 	link->heartbeat_sent_ms = 0;
@@ -475,8 +476,12 @@ static void beat(struct link *link, struct after *after)
 {
 	struct lane *lane = atomic_load(&link->lane);
 	int64_t now = clock_ms(), every = link->links->config.heartbeat_ms;
-	int64_t silent = now - MAX_OF(atomic_load(&lane->received_ms), link->up_since_ms);
+	int64_t silent;
 
+	/* Where this process was stopped, all others may have been, too: the silence counts from now. */
+	if (now - link->beat_due_ms > link->links->config.heartbeat_bound_ms / 2)
+		link->up_since_ms = now;
+	silent = now - MAX_OF(atomic_load(&lane->received_ms), link->up_since_ms);
 	if (silent > heartbeat_bound(link)) {
 		become_gone(link, after, TDR_EWORKERGONE, "worker '%s' is gone: silent for %lld ms", link->peer.name,
 		            (long long)silent);
@@ -487,6 +492,7 @@ static void beat(struct link *link, struct after *after)
 			link->heartbeat_sent_ms = now;
 		(void)lane_send(lane, &(struct message){.type = MESSAGE_HEARTBEAT});
 	}
+	link->beat_due_ms = now + every;
 	timer_start(link, every);
 }
 
@@ -604,14 +610,23 @@ static void deliver_to_self(struct task *task)
 static tdr_status send_to_self(struct link *link, const struct message *message)
 {
 	struct parcel *parcel = parcel_new_isolated(message, link->links->config.pool);
+	tdr_status status = TDR_OK;
 
 	if (!parcel)
 		return error_nomem();
 	parcel->context = link;
 	parcel->task.run = deliver_to_self;
-	links_hold(link->links);
-	engine_defer(link->links->config.engine, &parcel->task);
-	return TDR_OK;
+	pthread_mutex_lock(&link->lock);
+	if (link->state >= LINK_GONE)
+		status = error_set(link->gone_status, "%s", link->gone_text);
+	else
+		links_hold(link->links); /* with the lock held: who closes the links waits for it */
+	pthread_mutex_unlock(&link->lock);
+	if (status == TDR_OK)
+		engine_defer(link->links->config.engine, &parcel->task);
+	else
+		parcel_free(parcel);
+	return status;
 }
 
 /* Keeps a message until the lane is up; with the lock held. */
@@ -625,42 +640,51 @@ static tdr_status park(struct link *link, const struct message *message)
 	return TDR_OK;
 }
 
-tdr_status link_send(struct link *link, const struct message *message)
+/*
+ * The greeted lane, counted; NULL where the message was kept for the next one, or cannot be sent. `over`: a lane that has turned
+ * out to be over, of which the link will hear soon.
+ */
+static struct lane *lane_for(struct link *link, const struct message *message, const struct lane *over,
+                             tdr_status *ret_status)
 {
-	struct lane *lane;
+	struct lane *lane = NULL;
 	struct after after;
-	tdr_status status;
 
-	if (link->self && link_state(link) != LINK_CLOSED)
-		return send_to_self(link, message);
 	after_init(&after);
 	pthread_mutex_lock(&link->lock);
 	if (link->state >= LINK_GONE) {
-		status = error_set(link->gone_status, "%s", link->gone_text);
-		pthread_mutex_unlock(&link->lock);
-		return status;
-	}
-	lane = link->state == LINK_UP ? lane_ref(atomic_load(&link->lane)) : NULL;
-	if (!lane) {
-		status = park(link, message);
-		if (status == TDR_OK && link->state == LINK_IDLE)
+		*ret_status = error_set(link->gone_status, "%s", link->gone_text);
+	} else if (link->state == LINK_UP && atomic_load(&link->lane) != over) {
+		lane = lane_ref(atomic_load(&link->lane));
+		if (message->type == MESSAGE_CALL)
+			atomic_fetch_add(&link->sent, message_cost(message));
+	} else {
+		*ret_status = park(link, message);
+		if (*ret_status == TDR_OK && link->state == LINK_IDLE)
 			dial(link, &after);
-		pthread_mutex_unlock(&link->lock);
-		assert(!after.gone);
-		return status;
 	}
-	if (message->type == MESSAGE_CALL)
-		atomic_fetch_add(&link->sent, message_cost(message));
 	pthread_mutex_unlock(&link->lock);
-	status = lane_send(lane, message);
-	if (status ==
-	    TDR_EIO) { /* the lane is over, and the link will hear of it soon: the message waits for what follows */
-		pthread_mutex_lock(&link->lock);
-		status = link->state >= LINK_GONE ? error_set(link->gone_status, "%s", link->gone_text)
-		                                  : park(link, message);
-		pthread_mutex_unlock(&link->lock);
+	assert(!after.gone);
+	return lane;
+}
+
+tdr_status link_send(struct link *link, const struct message *message)
+{
+	struct lane *lane, *over = NULL;
+	tdr_status status = TDR_OK;
+
+	if (link->self)
+		return send_to_self(link, message);
+	while ((lane = lane_for(link, message, over, &status))) {
+		lane_unref(over);
+		over = lane;
+		status = lane_send(lane, message);
+		if (status != TDR_EIO)
+			break;
 	}
-	lane_unref(lane);
+	lane_unref(over);
+	if (lane && status != TDR_OK && message->type == MESSAGE_CALL)
+		atomic_fetch_sub(&link->sent, message_cost(message)); /* it did not go, and will not be taken up */
 	return status;
 }
 

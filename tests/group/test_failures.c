@@ -397,11 +397,49 @@ static void a_process_that_falls_silent_is_gone_at_the_bound(void **state)
 	port_release(&reserved);
 }
 
+/* ---- when everybody was stopped ---- */
+
+static void short_heartbeats(size_t rank, tdr_agent_options *options)
+{
+	options->heartbeat_ms = 50;
+	options->heartbeat_bound_ms = 500;
+}
+
+/* Both members are in this process, and none of them has gone when it goes on. */
+static int stopped_main(void *context)
+{
+	const struct group_config impatient = {.configure = short_heartbeats};
+	struct group group;
+
+	group_start(&group, 2, &impatient);
+	for (int i = 0; i < 2; i++) {
+		call_ok(group.agents[0], "worker1", "test::echo", TDR_ARGS(1));
+		raise(SIGSTOP);
+		pause_ms(100);
+		call_ok(group.agents[0], "worker1", "test::echo", TDR_ARGS(1));
+	}
+	group_end(&group);
+	return expectations_failed() > 0;
+}
+
+static void who_was_stopped_takes_nobody_for_dead(void **state)
+{
+	struct process member = {.name = "stopped", .run = stopped_main};
+
+	processes_start(&member, 1);
+	for (int i = 0; i < 4; i++) { /* more often than it stops: it may be slow to begin */
+		pause_ms(1500);
+		process_kill(&member, SIGCONT);
+	}
+	processes_finish(&member, 1, PATIENCE_MS);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    TEST(a_process_that_dies_is_gone_for_the_others),
 	    TEST(a_process_that_falls_silent_is_gone_at_the_bound),
+	    TEST(who_was_stopped_takes_nobody_for_dead),
 	    TEST(a_shutdown_sees_chains_of_calls_through),
 	    TEST(past_the_deadline_a_shutdown_leaves_all_the_same),
 	    TEST(a_call_that_does_not_end_holds_a_shutdown_to_its_deadline),
