@@ -188,6 +188,25 @@ bool engine_is_inline(void)
 	return engine_self.inline_depth > 0;
 }
 
+unsigned engine_turn(void)
+{
+	return engine_self.role == ROLE_FREE ? TURN_MAY_RUN : 0;
+}
+
+/* The first deferred task that who is in such a turn may run; with the lock held. */
+static struct list *shift_deferred(tdr_engine *engine, unsigned turn)
+{
+	if (turn & TURN_MAY_RUN)
+		return list_shift(&engine->deferred);
+	list_for_each(node, &engine->deferred) {
+		if (!list_entry(node, struct task, node)->by_waiters)
+			continue;
+		list_remove(node);
+		return node;
+	}
+	return NULL;
+}
+
 bool engine_run_light(tdr_engine *engine, unsigned turn)
 {
 	struct list *deferred = NULL, *ready = NULL;
@@ -195,8 +214,7 @@ bool engine_run_light(tdr_engine *engine, unsigned turn)
 	if (atomic_load_explicit(&engine->pending, memory_order_acquire) == 0)
 		return false;
 	pthread_mutex_lock(&engine->lock);
-	if (turn & TURN_MAY_RUN)
-		deferred = list_shift(&engine->deferred);
+	deferred = shift_deferred(engine, turn);
 	if (!deferred)
 		ready = list_shift(&engine->ready);
 	if (deferred || ready)

@@ -75,6 +75,7 @@ struct task {
 	struct list node;
 	void (*run)(struct task *task);
 	bool nested; /* made by a call inside a call: see engine_submit */
+	bool by_waiters; /* deferred: who waits may run it, too, since it calls no function or callback */
 	/* In place of `run`, where the engine is at its cap of threads and all of them wait. NULL: it just queues. */
 	void (*refuse)(struct task *task);
 };
@@ -87,6 +88,9 @@ void engine_submit(tdr_engine *engine, struct task *task);
 
 /* Runs a task that ends soon (a completion), on any free thread. */
 void engine_defer(tdr_engine *engine, struct task *task);
+
+/* What this thread may do for what it receives, outside of `ready`: TURN_... */
+unsigned engine_turn(void);
 
 /*
  * Brackets user code that runs on a thread of the engine outside a submitted task (an inline function, a callback), in which

@@ -602,7 +602,7 @@ static void deliver_to_self(struct task *task)
 	struct parcel *parcel = container_of(task, struct parcel, task);
 	struct link *link = parcel->context;
 
-	link->links->config.events->message(link->links->config.context, link, &parcel->message, TURN_MAY_RUN);
+	link->links->config.events->message(link->links->config.context, link, &parcel->message, engine_turn());
 	parcel_free(parcel);
 	links_drop(link->links);
 }
@@ -615,7 +615,7 @@ static tdr_status send_to_self(struct link *link, const struct message *message)
 	if (!parcel)
 		return error_nomem();
 	parcel->context = link;
-	parcel->task.run = deliver_to_self;
+	parcel->task = (struct task){.run = deliver_to_self, .by_waiters = true};
 	pthread_mutex_lock(&link->lock);
 	if (link->state >= LINK_GONE)
 		status = error_set(link->gone_status, "%s", link->gone_text);

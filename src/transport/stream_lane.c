@@ -410,8 +410,8 @@ void stream_lane_init(struct stream_lane *stream, const struct lane_config *conf
 	stream->ops = ops;
 	stream->fd = -1;
 	timer_init(&stream->timer, timer_fired);
+	stream->task = (struct task){.run = run_tell_closed, .by_waiters = true};
 	list_init(&stream->task.node);
-	stream->task.run = run_tell_closed;
 	stream_reader_init(&stream->reader, config->pool, &lane->config.limits);
 	stream_writer_init(&stream->writer);
 	pthread_mutex_init(&stream->lock, NULL);

@@ -481,6 +481,30 @@ static void a_program_may_drive_an_engine(void **state)
 	group_drop(&group);
 }
 
+/* The lanes' ends, and what was sent to oneself, are seen to by the thread that waits for them. */
+static void a_driven_engine_may_be_left_at_once(void **state)
+{
+	tdr_engine_options options;
+	struct group_config config = {.share_engine = true, .engine = &options};
+	tdr_engine *engine;
+	tdr_future *future;
+	struct group group;
+
+	tdr_engine_options_init(&options);
+	options.threads = 0;
+	group_start(&group, 2, &config);
+	future = tdr_rpc_async(group.agents[0], "worker1", "test::echo", TDR_ARGS(1), NULL);
+	while (!tdr_future_done(future))
+		expect_ok(tdr_engine_progress(group.engine, -1));
+	expect_future(future, TDR_OK, NULL);
+	future = tdr_rpc_async(group.agents[0], "worker0", "test::echo", TDR_ARGS(1), NULL);
+	engine = tdr_engine_ref(group.engine);
+	group_drop(&group);
+	expect_future(future, TDR_ESHUTDOWN, NULL);
+	expect_ok(tdr_engine_progress(engine, 0)); /* what has been queued is dropped by whoever drives it on */
+	tdr_engine_unref(engine);
+}
+
 /* Calls that come while the only thread is inside tdr_shutdown are served. */
 static void call_who_shuts_down(void *context, size_t index)
 {
@@ -668,6 +692,7 @@ int main(void)
 	    TEST(one_engine_carries_many_agents),
 	    TEST(a_forked_child_changes_nothing),
 	    TEST(a_program_may_drive_an_engine),
+	    TEST(a_driven_engine_may_be_left_at_once),
 	    TEST(a_driven_engine_serves_during_shutdown),
 	    TEST(progress_is_not_made_inside_itself),
 	    TEST(functions_run_on_the_programs_executor),
