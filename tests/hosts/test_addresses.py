@@ -106,30 +106,49 @@ class Forwarded(HostsTest):
     def forward(self, gateway, listen, to):
         relay = Program(self, gateway, sys.executable, "-c", RELAY, *map(str, listen), *map(str, to))
         self.assertEqual(relay.hear(), "listening")
+        relay.address = f"{listen[0]}:{listen[1]}"
         return relay
 
-    def check_group(self, outside_port, **environment):
+    def start(self):
+        """A host, and a container behind another host."""
         self.network(1, 2)
-        outside, gateway, container = Host(1, (1,)), Host(2, (1, 2)), Host(3, (2,))
-        port = self.store(outside)
-        self.forward(gateway, (gateway.v4(2), port), (outside.v4(1), port))
-        relay = self.forward(gateway, (gateway.v4(1), outside_port), (container.v4(2), PORT))
-        group = self.group(2, outside.v4(1), port)
-        inside = {"MASTER_ADDR": gateway.v4(2), "TENDRIL_ADVERTISE": f"{gateway.v4(1)}:{outside_port}", **environment}
-        members = self.join([outside, container], group, {}, inside)
-        self.assertEqual(members[1].address(), f"tcp://{gateway.v4(1)}:{outside_port}")
+        self.outside, self.gateway, self.container = Host(1, (1,)), Host(2, (1, 2)), Host(3, (2,))
+
+    def check_group(self, members, inside, relay):
+        self.assertEqual(members[inside].address(), f"tcp://{relay.address}")
         # Connections serve both directions: the container is reached first, and then reaches who did.
-        self.assertEqual(members[0].ask("greet worker1"), "ok worker1", members[0].log())
+        outside = members[1 - inside]
+        self.assertEqual(outside.ask(f"greet worker{inside}"), f"ok worker{inside}", outside.log())
         self.assertEqual(relay.hear(), "connection")
         self.check_calls(members)
-        self.assertEqual(members[0].ask("tensor worker1 8"), "ok same")
+        self.assertEqual(outside.ask(f"tensor worker{inside} 8"), "ok same")
         self.check_end(members)
 
+    def check_member(self, outside_port, **environment):
+        self.start()
+        port = self.store(self.outside)
+        self.forward(self.gateway, (self.gateway.v4(2), port), (self.outside.v4(1), port))
+        relay = self.forward(self.gateway, (self.gateway.v4(1), outside_port), (self.container.v4(2), PORT))
+        inside = {"MASTER_ADDR": self.gateway.v4(2), "TENDRIL_ADVERTISE": relay.address, **environment}
+        group = self.group(2, self.outside.v4(1), port)
+        self.check_group(self.join([self.outside, self.container], group, {}, inside), 1, relay)
+
     def test_the_same_port(self):
-        self.check_group(PORT)
+        self.check_member(PORT)
 
     def test_another_port(self):
-        self.check_group(7000, TENDRIL_LISTEN=f"0.0.0.0:{PORT}")
+        self.check_member(7000, TENDRIL_LISTEN=f"0.0.0.0:{PORT}")
+
+    def test_the_store_inside(self):
+        """Rank 0 hosts the store under an address that is not its own, and reaches it there like the others."""
+        self.start()
+        address = self.gateway.v4(1)
+        hosts.ip("-n", self.container.name, "route", "add", f"{address}/32", "via", self.gateway.v4(2))
+        self.forward(self.gateway, (address, PORT), (self.container.v4(2), PORT))
+        relay = self.forward(self.gateway, (address, 7000), (self.container.v4(2), 7000))
+        group = self.group(2, address, PORT, hosted=False)
+        inside = {"TENDRIL_ADVERTISE": relay.address}
+        self.check_group(self.join([self.container, self.outside], group, inside), 0, relay)
 
 
 RELAY = """
@@ -147,7 +166,11 @@ server = socket.create_server((sys.argv[1], int(sys.argv[2])))
 print("listening", flush=True)
 while True:
     outer, _ = server.accept()
-    inner = socket.create_connection((sys.argv[3], int(sys.argv[4])))
+    try:
+        inner = socket.create_connection((sys.argv[3], int(sys.argv[4])))
+    except OSError:
+        outer.close()
+        continue
     print("connection", flush=True)
     for ends in ((outer, inner), (inner, outer)):
         threading.Thread(target=pump, args=ends, daemon=True).start()
