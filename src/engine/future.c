@@ -426,18 +426,20 @@ struct collection {
 static void collection_finish(struct collection *collection)
 {
 	tdr_value *values = tdr_list(0, NULL);
-	tdr_future *failed = NULL;
+	tdr_future *failed = NULL; /* may be NULL where there is a failure: that is a future, too */
+	tdr_status status = TDR_OK;
 
-	for (size_t i = 0; i < collection->count && !failed; i++) {
+	for (size_t i = 0; i < collection->count && status == TDR_OK; i++) {
 		tdr_future *future = collection->futures[i];
 
-		if (tdr_future_status(future) != TDR_OK)
+		status = tdr_future_status(future);
+		if (status != TDR_OK)
 			failed = future;
 		else if (tdr_list_append(values, tdr_value_ref(tdr_future_value(future))) != TDR_OK)
 			break; /* the list is invalid now, and the future will say so */
 	}
-	if (failed) {
-		future_complete(collection->result, tdr_future_status(failed), NULL, tdr_future_error(failed),
+	if (status != TDR_OK) {
+		future_complete(collection->result, status, NULL, tdr_future_error(failed),
 		                tdr_future_traceback(failed));
 		tdr_value_unref(values);
 	} else {

@@ -243,6 +243,9 @@ static void collections_complete_when_all_have(void **state)
 	tdr_future_unref(all);
 	all = tdr_future_collect(tdr_agent_engine(group.agents[0]), 0, NULL);
 	expect_future(all, TDR_OK, NULL);
+	futures[0] = NULL; /* as from a call for which memory ran out */
+	all = tdr_future_collect(tdr_agent_engine(group.agents[0]), 1, futures);
+	expect_future(all, TDR_ENOMEM, NULL);
 	group_end(&group);
 }
 
