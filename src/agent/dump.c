@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -185,14 +186,18 @@ struct dump_signal {
 };
 
 static _Atomic int signal_fds[65]; /* by signal, plus one: 0 is none */
+static _Atomic unsigned handlers;  /* threads that are inside the handler, and may have read one of them */
 
 static void on_signal(int number)
 {
 	static const uint64_t one = 1;
-	int saved = errno, fd = atomic_load(&signal_fds[number]) - 1;
+	int saved = errno, fd;
 
+	atomic_fetch_add(&handlers, 1);
+	fd = atomic_load(&signal_fds[number]) - 1;
 	if (fd >= 0 && write(fd, &one, sizeof(one)) < 0)
 		errno = saved; /* a dump is due already */
+	atomic_fetch_sub(&handlers, 1);
 	errno = saved;
 }
 
@@ -274,6 +279,8 @@ void dump_signal_close(tdr_agent *agent)
 		return;
 	sigaction(signal->number, &signal->before, NULL);
 	atomic_store(&signal_fds[signal->number], 0);
+	while (atomic_load(&handlers) > 0) /* its descriptor's number may soon be another's */
+		sched_yield();
 	source_close(&signal->source);
 	engine_wait(agent->engine, &signal->closed, NULL, 0);
 	free(signal);
