@@ -66,7 +66,7 @@ TDR_API void tdr_shutdown_options_init(tdr_shutdown_options *options);
  * Ends the agent and drops the caller's reference, also when it fails. Gracefully (the default): serves on until no member
  * has work under way, then leaves together with the others. Past the deadline leaves all the same, and returns
  * TDR_ETIMEDOUT with the names of those who did not arrive. Otherwise leaves at once. Calls still under way fail with
- * TDR_ESHUTDOWN. Not from inside a function or callback (TDR_ESTATE; the reference is kept then).
+ * TDR_ESHUTDOWN. Not from inside a function or callback, nor while tdr_join runs (TDR_ESTATE; the reference is kept then).
  */
 TDR_API tdr_status tdr_shutdown(tdr_agent *agent, const tdr_shutdown_options *options);
 

@@ -295,6 +295,7 @@ tdr_status tdr_join(tdr_agent *agent)
 		return error_set(status, "%s", text);
 	}
 	(void)agent_set_state(agent, AGENT_JOINING, AGENT_MEMBER);
+	links_admit(agent->links); /* not before: what others call may want to call in turn */
 	LOG(TDR_LOG_INFO, "event=joined worker=%s rank=%u size=%u address=%s", agent->name, agent->self.id,
 	    atomic_load(&agent->npeers), agent->self.address);
 	return TDR_OK;
@@ -419,6 +420,8 @@ tdr_status tdr_shutdown(tdr_agent *agent, const tdr_shutdown_options *options)
 
 	if (status != TDR_OK)
 		return status;
+	if (agent_state(agent) == AGENT_JOINING)
+		return error_set(TDR_ESTATE, "agent '%s' is inside tdr_join: shut it down when that has returned", agent->name);
 	if (engine_is_inline() || serve_scope().depth > 0)
 		return error_set(TDR_ESTATE,
 		                 "tdr_shutdown was called from inside a function or callback: it would wait for "

@@ -254,10 +254,12 @@ tdr_status tdr_all_gather(tdr_agent *agent, tdr_value *value, size_t count, cons
 		all = tdr_dict_new();
 		for (uint32_t i = 0; i < members; i++)
 			(void)tdr_dict_set(all, link_peer(agent->peers[ids ? ids[i] : i].link)->name, values[i]);
-		if (tdr_value_kind(all) == TDR_INVALID)
-			status = error_nomem();
-		else
+		if (tdr_value_kind(all) != TDR_INVALID) {
 			*ret_values = all;
+		} else {
+			tdr_value_unref(all);
+			status = error_nomem();
+		}
 	}
 	tdr_value_unref(value);
 	free(values);
@@ -290,6 +292,7 @@ void collectives_close(struct collectives *collectives)
 
 	list_init(&letters);
 	pthread_mutex_lock(&collectives->lock);
+	collectives->closed = true;
 	list_for_each_safe(node, &collectives->gathers) {
 		struct gather *gather = list_entry(node, struct gather, node);
 

@@ -85,6 +85,8 @@ tdr_status gather_get(tdr_agent *agent, const struct occasion *occasion, struct 
 		*ret_gather = gather;
 		return TDR_OK;
 	}
+	if (agent->collectives.closed)
+		return error_set(TDR_ESHUTDOWN, "agent '%s' has been shut down", agent->name);
 	if (agent->collectives.ngathers >= MAX_GATHERS)
 		return error_set(TDR_ELIMIT, "%d collectives have begun and not ended", MAX_GATHERS);
 	gather = calloc(1, sizeof(*gather));

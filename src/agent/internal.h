@@ -117,6 +117,7 @@ struct collectives {
 	struct list gathers;
 	struct list sequences; /* how many gathers each set of members has done */
 	size_t ngathers;
+	bool closed; /* none begins any more */
 };
 
 /* ---- the agent ---- */

@@ -129,6 +129,9 @@ static tdr_status read_verdict(const tdr_blob *blob, struct identity *members, u
 		status = error_set(TDR_EMISMATCH, "the group has %zu members, not %u", (parts - 2) / 4, count);
 	for (uint32_t i = 0; status == TDR_OK && i < count; i++)
 		status = read_identity(&decoder, &members[i]);
+	for (uint32_t i = 0; status == TDR_OK && i < count; i++)
+		if (members[i].id != i)
+			status = error_set(TDR_EPROTO, "the table of members has rank %u in the place of %u", members[i].id, i);
 	return status == TDR_OK ? decode_end(&decoder) : status;
 }
 
@@ -393,7 +396,6 @@ static tdr_status set_members(tdr_agent *agent, const struct identity *members, 
 	for (uint32_t i = 0; i < count; i++)
 		agent->peers[i].link = links_get(agent->links, i);
 	atomic_store(&agent->npeers, count);
-	links_admit(agent->links);
 	return TDR_OK;
 }
 

@@ -258,6 +258,42 @@ static void an_agent_that_never_joins_can_be_dropped(void **state)
 	group_drop(&group);
 }
 
+static _Atomic bool joining;
+
+static void join_or_shut_down(void *context, size_t index)
+{
+	struct group *group = context;
+
+	if (index == 0) {
+		atomic_store(&joining, true);
+		expect_status(tdr_join(group->agents[0]), TDR_ETIMEDOUT);
+		return;
+	}
+	while (!atomic_load(&joining))
+		pause_ms(1);
+	pause_ms(100);
+	expect_status(tdr_shutdown(group->agents[0], NULL), TDR_ESTATE);
+	expect_error("tdr_join");
+	expect_status(tdr_shutdown(group->agents[0], &(tdr_shutdown_options){.size = sizeof(tdr_shutdown_options)}),
+	              TDR_ESTATE);
+	expect_error("tdr_join");
+}
+
+static void join_for_a_second(size_t rank, tdr_agent_options *options)
+{
+	options->join_timeout_ms = 1000;
+}
+
+static void who_joins_cannot_be_shut_down(void **state)
+{
+	const struct group_config config = {.configure = join_for_a_second};
+	struct group group;
+
+	group_make(&group, 2, &config);
+	in_parallel(2, join_or_shut_down, &group);
+	group_drop(&group);
+}
+
 static void an_agent_that_failed_to_join_cannot_try_again(void **state)
 {
 	const struct member alone = {.name = "a", .rank = 0, .world_size = 2, .timeout_ms = 100};
@@ -509,6 +545,7 @@ int main(void)
 	    TEST(two_groups_meet_in_one_store),
 	    TEST(before_joining_and_after_leaving_calls_are_refused),
 	    TEST(an_agent_that_never_joins_can_be_dropped),
+	    TEST(who_joins_cannot_be_shut_down),
 	    TEST(an_agent_that_failed_to_join_cannot_try_again),
 	    TEST(bad_names_are_refused),
 	    TEST(wrong_options_are_refused),
