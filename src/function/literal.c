@@ -272,7 +272,7 @@ static tdr_status parse_list(struct parser *parser, size_t depth, tdr_value **re
 	bool first = true;
 
 	while (status == TDR_OK && !parser_take(parser, "]")) {
-		tdr_value *item;
+		tdr_value *item = NULL;
 
 		if (!first && !parser_take(parser, ",")) {
 			status = parser_expected(parser, "',' or ']'");

@@ -431,7 +431,7 @@ static tdr_status convert_dict(const struct type *type, const struct place *plac
 		tdr_value *given = tdr_dict_key(value, i);
 		struct place at_key = {.parent = place, .key = given, .is_key = true};
 		struct place inside = {.parent = place, .key = given};
-		tdr_value *key, *item;
+		tdr_value *key = NULL, *item = NULL;
 
 		status = convert(&type->items[0], &at_key, tdr_value_ref(given), &key);
 		if (status != TDR_OK)
