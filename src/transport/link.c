@@ -222,6 +222,17 @@ static void dial(struct link *link, struct after *after)
 	links_hold(links);
 	if (hello_send(link->dial, MESSAGE_HELLO, &hello) != TDR_OK)
 		LOG(TDR_LOG_DEBUG, "event=hello_not_sent peer=%s error=\"%s\"", link->peer.name, tdr_last_error());
+	timer_start(link, links->config.connect_timeout_ms);
+}
+
+/* The dialled lane is not greeted in time: a kernel makes connections also for a process that does not run. */
+static void give_up_dial(struct link *link, struct after *after)
+{
+	char text[128];
+
+	snprintf(text, sizeof(text), "no answer within %lld ms", (long long)link->links->config.connect_timeout_ms);
+	after->close[0] = TAKE_PTR(link->dial);
+	retry_later(link, after, text);
 }
 
 /* ---- events of lanes ---- */
@@ -505,6 +516,8 @@ static void on_timer(struct timer *timer)
 	pthread_mutex_lock(&link->lock);
 	if (link->state == LINK_UP)
 		beat(link, &after);
+	else if (link->state == LINK_DIALING)
+		give_up_dial(link, &after);
 	else if (link->state == LINK_WAITING)
 		dial(link, &after);
 	pthread_mutex_unlock(&link->lock);

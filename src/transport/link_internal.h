@@ -25,13 +25,13 @@ struct link {
 	struct lane *dial; /* being opened by us, and not greeted; counted */
 	struct list pending;
 	struct list waiters; /* for credit */
-	struct timer timer;  /* heartbeats while up, dialing again while waiting */
+	struct timer timer;  /* heartbeats while up, giving up while dialing, dialing again while waiting */
 	uint32_t lanes;      /* that have been greeted */
 	bool broke;          /* a lane broke since the last one was greeted */
 	unsigned breaks;
 	int64_t breaks_since_ms;
-	int64_t up_since_ms; /* since when silence counts */
-	int64_t beat_due_ms; /* when `timer` should fire next */
+	int64_t up_since_ms;      /* since when silence counts */
+	int64_t beat_due_ms;      /* when `timer` should fire next */
 	int64_t suspect_since_ms; /* 0: not suspect */
 	int64_t retry_ms;
 	int64_t heartbeat_sent_ms; /* 0: answered */

@@ -222,15 +222,20 @@ static void register_stop(tdr_agent *agent, size_t rank)
 	expect_ok(tdr_register(agent, "test::stop() -> int", stop_at_gate, NULL, 0));
 }
 
-static void start_behind_relay(struct group *group, void (*configure)(size_t, tdr_agent_options *))
+static void place_relay(void)
 {
-	struct group_config config = {.configure = configure, .prepare = register_stop};
-
 	gate_close(&gate);
 	behind = port_reserve();
 	relay_start(&relay, behind.number);
 	snprintf(advertised, sizeof(advertised), "127.0.0.1:%u", relay.port);
 	snprintf(listened, sizeof(listened), "127.0.0.1:%u", behind.number);
+}
+
+static void start_behind_relay(struct group *group, void (*configure)(size_t, tdr_agent_options *))
+{
+	struct group_config config = {.configure = configure, .prepare = register_stop};
+
+	place_relay();
 	group_start(group, 2, &config);
 	call_ok(group->agents[0], "worker1", "test::echo", TDR_ARGS(1));
 }
@@ -269,6 +274,23 @@ static void who_falls_silent_is_gone_at_the_bound(void **state)
 	expect_status(tdr_rpc_sync(group.agents[0], "worker1", "test::echo", TDR_ARGS(1), NULL, NULL), TDR_EWORKERGONE);
 	gate_open(&gate);
 	call_ok(group.agents[0], "worker0", "test::echo", TDR_ARGS(1));
+	group_drop(&group);
+	relay_end(&relay);
+	port_release(&behind);
+}
+
+/* Its machine makes connections, which the kernel does without it, and says nothing on them. */
+static void who_answers_no_greeting_cannot_be_reached(void **state)
+{
+	struct group_config config = {.configure = impatient};
+	struct group group;
+
+	place_relay();
+	relay_freeze(&relay);
+	group_start(&group, 2, &config);
+	expect_status(tdr_rpc_sync(group.agents[0], "worker1", "test::echo", TDR_ARGS(1), NULL, NULL),
+	              TDR_EUNREACHABLE);
+	expect_error("'worker1' could not be reached");
 	group_drop(&group);
 	relay_end(&relay);
 	port_release(&behind);
@@ -336,9 +358,8 @@ static void past_their_credit_callers_wait(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    TEST(lanes_that_cross_lose_no_call),
-	    TEST(a_cut_leaves_outcomes_unknown_and_the_worker_alive),
-	    TEST(who_falls_silent_is_gone_at_the_bound),
+	    TEST(lanes_that_cross_lose_no_call),         TEST(a_cut_leaves_outcomes_unknown_and_the_worker_alive),
+	    TEST(who_falls_silent_is_gone_at_the_bound), TEST(who_answers_no_greeting_cannot_be_reached),
 	    TEST(past_their_credit_callers_wait),
 	};
 
