@@ -421,7 +421,8 @@ tdr_status tdr_shutdown(tdr_agent *agent, const tdr_shutdown_options *options)
 	if (status != TDR_OK)
 		return status;
 	if (agent_state(agent) == AGENT_JOINING)
-		return error_set(TDR_ESTATE, "agent '%s' is inside tdr_join: shut it down when that has returned", agent->name);
+		return error_set(TDR_ESTATE, "agent '%s' is inside tdr_join: shut it down when that has returned",
+		                 agent->name);
 	if (engine_is_inline() || serve_scope().depth > 0)
 		return error_set(TDR_ESTATE,
 		                 "tdr_shutdown was called from inside a function or callback: it would wait for "

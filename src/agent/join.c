@@ -131,7 +131,8 @@ static tdr_status read_verdict(const tdr_blob *blob, struct identity *members, u
 		status = read_identity(&decoder, &members[i]);
 	for (uint32_t i = 0; status == TDR_OK && i < count; i++)
 		if (members[i].id != i)
-			status = error_set(TDR_EPROTO, "the table of members has rank %u in the place of %u", members[i].id, i);
+			status = error_set(TDR_EPROTO, "the table of members has rank %u in the place of %u",
+			                   members[i].id, i);
 	return status == TDR_OK ? decode_end(&decoder) : status;
 }
 

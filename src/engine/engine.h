@@ -74,7 +74,7 @@ bool timer_clear(tdr_engine *engine, struct timer *timer);
 struct task {
 	struct list node;
 	void (*run)(struct task *task);
-	bool nested; /* made by a call inside a call: see engine_submit */
+	bool nested;     /* made by a call inside a call: see engine_submit */
 	bool by_waiters; /* deferred: who waits may run it, too, since it calls no function or callback */
 	/* In place of `run`, where the engine is at its cap of threads and all of them wait. NULL: it just queues. */
 	void (*refuse)(struct task *task);
