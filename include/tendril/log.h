@@ -16,7 +16,7 @@ typedef enum tdr_log_level {
 	TDR_LOG_DEBUG = 4, /* connections and calls */
 } tdr_log_level;
 
-/* Called from any thread, with no lock held; must not block for long. `line` is valid during the call. */
+/* Called from any thread; must not block for long, nor call the library. `line` is valid during the call. */
 typedef void (*tdr_log_hook)(void *context, tdr_log_level level, const char *line);
 
 TDR_BEGIN_DECLS

@@ -126,24 +126,16 @@ void gather_retire(struct gather *gather)
 /* ---- letters; with the lock held ---- */
 
 /*
- * A letter's body: topic, ids or nil, sequence, status, text, then pairs of id and value: those that have not gone up if `up`, else all.
+ * A letter's body: topic, ids or nil, sequence, status, text, then pairs of id and value: those that have not gone up if
+ * `up`, else all. TDR_ELIMIT where the values together are too much for one message.
  */
-static void write_letter(struct gather *gather, struct list *letters, uint32_t to, bool up, tdr_status status,
-                         const char *text)
+static tdr_status write_body(struct gather *gather, struct encoder *encoder, bool up, tdr_status status,
+                             const char *text)
 {
 	const struct occasion *occasion = &gather->occasion;
-	struct letter *letter = calloc(1, sizeof(*letter));
-	struct encoder *encoder;
+	tdr_status written = TDR_OK;
 	uint32_t pairs = 0;
 
-	if (!letter) {
-		LOG(TDR_LOG_ERROR, "event=collective_letter_lost reason=\"out of memory\"");
-		return; /* the others' deadlines tell them */
-	}
-	encoder = &letter->encoder;
-	letter->link = gather->agent->peers[occasion_id(occasion, to)].link;
-	letter->type = up ? MESSAGE_GATHER : MESSAGE_SCATTER;
-	encoder_init(encoder, &gather->agent->codec_limits);
 	encode_array(encoder, 6);
 	encode_string(encoder, occasion->topic, strlen(occasion->topic));
 	occasion_write_members(occasion, encoder);
@@ -153,15 +145,38 @@ static void write_letter(struct gather *gather, struct list *letters, uint32_t t
 	for (uint32_t i = 0; status == TDR_OK && i < occasion->count; i++)
 		pairs += gather->values[i] && !(up && gather->forwarded[i]);
 	encode_array(encoder, pairs * 2);
-	for (uint32_t i = 0; pairs > 0 && i < occasion->count; i++) {
+	for (uint32_t i = 0; pairs > 0 && i < occasion->count && written == TDR_OK; i++) {
 		if (!gather->values[i] || (up && gather->forwarded[i]))
 			continue;
 		encode_uint(encoder, occasion_id(occasion, i));
-		if (encode_value_as(encoder, gather->values[i], "value") != TDR_OK)
-			encoder->body.failed = true; /* checked on entering, so only memory is left as a reason */
+		written = encode_value_as(encoder, gather->values[i], "value");
 		gather->forwarded[i] = gather->forwarded[i] || up;
 	}
+	return written == TDR_OK && encoder->body.failed ? error_nomem() : written;
+}
+
+/* Writes a letter; where its values cannot go, one that says so in their place, which fails the gather for all. */
+static tdr_status write_letter(struct gather *gather, struct list *letters, uint32_t to, bool up, tdr_status status,
+                               const char *text)
+{
+	struct letter *letter = calloc(1, sizeof(*letter));
+	tdr_status written;
+
+	if (!letter) {
+		LOG(TDR_LOG_ERROR, "event=collective_letter_lost reason=\"out of memory\"");
+		return TDR_OK; /* the others' deadlines tell them */
+	}
+	letter->link = gather->agent->peers[occasion_id(&gather->occasion, to)].link;
+	letter->type = up ? MESSAGE_GATHER : MESSAGE_SCATTER;
+	encoder_init(&letter->encoder, &gather->agent->codec_limits);
+	written = write_body(gather, &letter->encoder, up, status, text);
+	if (written != TDR_OK) {
+		error_prefix(written, "the values of all members cannot go together");
+		encoder_reset(&letter->encoder);
+		(void)write_body(gather, &letter->encoder, up, written, tdr_last_error());
+	}
 	list_append(letters, &letter->node);
+	return written;
 }
 
 /* Completes the gather's future: with its values, or an error. */
@@ -195,11 +210,15 @@ static void write_end(struct gather *gather, struct list *letters, tdr_status st
 	list_append(letters, &letter->node);
 }
 
-static void write_to_children(struct gather *gather, struct list *letters, tdr_status status, const char *text)
+/* All children get the same; the status is write_letter's. */
+static tdr_status write_to_children(struct gather *gather, struct list *letters, tdr_status status, const char *text)
 {
-	for (uint32_t child = gather->index * TREE_FANOUT + 1;
-	     child <= gather->index * TREE_FANOUT + TREE_FANOUT && child < gather->occasion.count; child++)
-		write_letter(gather, letters, child, false, status, text);
+	uint32_t first = gather->index * TREE_FANOUT + 1;
+	tdr_status written = TDR_OK;
+
+	for (uint32_t child = first; child < first + TREE_FANOUT && child < gather->occasion.count; child++)
+		written = write_letter(gather, letters, child, false, status, text);
+	return written;
 }
 
 static void letter_free(struct letter *letter)
@@ -238,9 +257,11 @@ void letters_post(struct list *letters)
 
 static void complete(struct gather *gather, struct list *letters)
 {
+	tdr_status written;
+
 	gather->done = true;
-	write_to_children(gather, letters, TDR_OK, "");
-	write_end(gather, letters, TDR_OK, "");
+	written = write_to_children(gather, letters, TDR_OK, "");
+	write_end(gather, letters, written, written == TDR_OK ? "" : tdr_last_error());
 	gather_retire(gather);
 }
 
@@ -250,8 +271,8 @@ void gather_fail(struct gather *gather, struct list *letters, tdr_status status,
 		return;
 	gather->done = true;
 	if (gather->index > 0 && tell_parent)
-		write_letter(gather, letters, tree_parent(gather->index), true, status, text);
-	write_to_children(gather, letters, status, text);
+		(void)write_letter(gather, letters, tree_parent(gather->index), true, status, text);
+	(void)write_to_children(gather, letters, status, text);
 	write_end(gather, letters, status, text);
 	gather_retire(gather);
 }
@@ -274,7 +295,7 @@ void gather_advance(struct gather *gather, struct list *letters)
 		return;
 	}
 	if (subtree_complete(gather)) {
-		write_letter(gather, letters, tree_parent(gather->index), true, TDR_OK, "");
+		(void)write_letter(gather, letters, tree_parent(gather->index), true, TDR_OK, "");
 		return;
 	}
 	if (!timer_clear(gather->agent->engine, &gather->flush))
@@ -291,7 +312,7 @@ static void on_flush(struct timer *timer)
 	list_init(&letters);
 	pthread_mutex_lock(&agent->collectives.lock);
 	if (!gather->done)
-		write_letter(gather, &letters, tree_parent(gather->index), true, TDR_OK, "");
+		(void)write_letter(gather, &letters, tree_parent(gather->index), true, TDR_OK, "");
 	pthread_mutex_unlock(&agent->collectives.lock);
 	letters_post(&letters);
 	gather_unref(gather);
@@ -444,6 +465,27 @@ void collective_gone(struct peer *peer, tdr_status status, const char *text)
 			continue;
 		if (parent || (!gather->values[index] && tree_contains(index, gather->index)))
 			gather_fail(gather, &letters, status, text, !parent);
+	}
+	pthread_mutex_unlock(&agent->collectives.lock);
+	letters_post(&letters);
+}
+
+void collective_lane_renewed(struct peer *peer)
+{
+	tdr_agent *agent = peer->agent;
+	uint32_t id = link_peer(peer->link)->id;
+	struct list letters;
+
+	list_init(&letters);
+	pthread_mutex_lock(&agent->collectives.lock);
+	list_for_each_safe(node, &agent->collectives.gathers) {
+		struct gather *gather = list_entry(node, struct gather, node);
+
+		if (gather->done || gather->index == 0 ||
+		    occasion_index(&gather->occasion, id) != tree_parent(gather->index))
+			continue;
+		memset(gather->forwarded, 0, gather->occasion.count * sizeof(*gather->forwarded));
+		gather_advance(gather, &letters);
 	}
 	pthread_mutex_unlock(&agent->collectives.lock);
 	letters_post(&letters);

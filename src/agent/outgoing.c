@@ -224,6 +224,12 @@ static void outgoing_finish(struct outgoing *outgoing, tdr_status status, tdr_va
 	outgoing_unref(outgoing);
 }
 
+/* Nobody waits for the answer any more. */
+static void send_cancel(const struct outgoing *outgoing)
+{
+	(void)link_send(outgoing->peer->link, &(struct message){.type = MESSAGE_CANCEL, .call_id = outgoing->id});
+}
+
 static void outgoing_timed_out(struct timer *timer)
 {
 	struct outgoing *outgoing = container_of(timer, struct outgoing, timer);
@@ -233,6 +239,8 @@ static void outgoing_timed_out(struct timer *timer)
 		error_set(TDR_ETIMEDOUT, "RPC ran for more than set timeout (%lld ms): %s on worker '%s'",
 		          (long long)outgoing->timeout_ms, outgoing->function, link_peer(outgoing->peer->link)->name);
 		outgoing_finish(mine, TDR_ETIMEDOUT, NULL, tdr_last_error(), NULL);
+		if (!(outgoing->flags & TDR_RPC_LOCAL_TIMEOUT)) /* so that what the callee waits for ends, too */
+			send_cancel(outgoing);
 	}
 	outgoing_unref(outgoing);
 }
@@ -256,7 +264,7 @@ static void origin_cancel(void *context, tdr_future *future)
 
 	if (!mine)
 		return;
-	(void)link_send(outgoing->peer->link, &(struct message){.type = MESSAGE_CANCEL, .call_id = outgoing->id});
+	send_cancel(outgoing);
 	error_set(TDR_ECANCELED, "the call of %s on worker '%s' was cancelled", outgoing->function,
 	          link_peer(outgoing->peer->link)->name);
 	outgoing_finish(mine, TDR_ECANCELED, NULL, tdr_last_error(), NULL);

@@ -53,10 +53,12 @@ static struct served *served_of(tdr_call *call)
 
 /* ---- answering ---- */
 
-static void put_metadata(struct encoder *encoder, const tdr_value *metadata)
+static tdr_status put_metadata(struct encoder *encoder, const tdr_value *metadata)
 {
-	if (!metadata || encode_value_as(encoder, metadata, "metadata") != TDR_OK)
-		encode_nil(encoder);
+	if (metadata)
+		return encode_value_as(encoder, metadata, "metadata");
+	encode_nil(encoder);
+	return TDR_OK;
 }
 
 static void put_text(struct encoder *encoder, const char *text)
@@ -89,7 +91,11 @@ static void send_error(struct peer *peer, uint64_t call_id, tdr_status status, c
 	encode_uint(&encoder, status);
 	put_text(&encoder, text);
 	put_text(&encoder, traceback);
-	put_metadata(&encoder, metadata);
+	if (put_metadata(&encoder, metadata) != TDR_OK) { /* the error matters more than what goes along with it */
+		encoder_fini(&encoder);
+		send_error(peer, call_id, status, text, traceback, NULL);
+		return;
+	}
 	if (send_body(peer, MESSAGE_ERROR, call_id, &encoder) != TDR_OK)
 		LOG(TDR_LOG_DEBUG, "event=answer_dropped peer=%s error=\"%s\"", link_peer(peer->link)->name,
 		    tdr_last_error());
@@ -104,8 +110,9 @@ static tdr_status send_reply(struct peer *peer, uint64_t call_id, const tdr_valu
 
 	encoder_init(&encoder, &peer->agent->codec_limits);
 	encode_array(&encoder, 2);
-	put_metadata(&encoder, metadata);
-	status = encode_value_as(&encoder, value, "result");
+	status = put_metadata(&encoder, metadata);
+	if (status == TDR_OK)
+		status = encode_value_as(&encoder, value, "result");
 	if (status == TDR_OK)
 		status = send_body(peer, MESSAGE_REPLY, call_id, &encoder);
 	if (status != TDR_OK)

@@ -75,6 +75,9 @@ void log_line(tdr_log_level level, const char *format, ...)
 	va_start(arguments, format);
 	vsnprintf(line, sizeof(line), format, arguments);
 	va_end(arguments);
+	for (char *c = line; *c; c++)
+		if ((unsigned char)*c < ' ')
+			*c = '?'; /* a peer's text may hold anything; a fact is one line */
 	pthread_mutex_lock(&hook_lock);
 	call = hook;
 	context = hook_context;
