@@ -197,7 +197,7 @@ static const struct table_value *session_find(const struct session *session, con
 
 static tdr_status file_set(void *context, const char *key, const void *value, size_t size, int64_t deadline_ms)
 {
-	struct session session;
+	struct session session = {.fd = -1};
 	tdr_status status = session_begin(&session, context, ACCESS_WRITE, deadline_ms);
 
 	if (status != TDR_OK)
@@ -232,7 +232,7 @@ static tdr_status file_get(void *context, const char *key, int64_t deadline_ms, 
 
 static tdr_status file_add(void *context, const char *key, int64_t amount, int64_t deadline_ms, int64_t *ret_sum)
 {
-	struct session session;
+	struct session session = {.fd = -1};
 	char text[TABLE_NUMBER_SIZE];
 	int64_t sum;
 	tdr_status status = session_begin(&session, context, ACCESS_WRITE, deadline_ms);
@@ -251,7 +251,7 @@ static tdr_status file_add(void *context, const char *key, int64_t amount, int64
 static tdr_status file_compare_set(void *context, const char *key, const void *expected, size_t expected_size,
                                    const void *desired, size_t desired_size, int64_t deadline_ms, tdr_blob *ret_value)
 {
-	struct session session;
+	struct session session = {.fd = -1};
 	const struct table_value *value;
 	tdr_blob answer = {0};
 	tdr_status status = session_begin(&session, context, ACCESS_WRITE, deadline_ms);
@@ -280,7 +280,7 @@ static tdr_status file_compare_set(void *context, const char *key, const void *e
 static tdr_status find_missing(struct file_store *self, size_t count, const char *const keys[], int64_t deadline_ms,
                                size_t *ret_missing)
 {
-	struct session session;
+	struct session session = {.fd = -1};
 	size_t at = 0;
 	tdr_status status = session_begin(&session, self, ACCESS_READ, deadline_ms);
 
@@ -321,7 +321,7 @@ static tdr_status file_wait(void *context, size_t count, const char *const keys[
 
 static tdr_status file_delete_key(void *context, const char *key, int64_t deadline_ms, bool *ret_existed)
 {
-	struct session session;
+	struct session session = {.fd = -1};
 	bool existed;
 	tdr_status status = session_begin(&session, context, ACCESS_WRITE, deadline_ms);
 
@@ -338,7 +338,7 @@ static tdr_status file_delete_key(void *context, const char *key, int64_t deadli
 
 static tdr_status file_num_keys(void *context, int64_t deadline_ms, int64_t *ret_count)
 {
-	struct session session;
+	struct session session = {.fd = -1};
 	tdr_status status = session_begin(&session, context, ACCESS_READ, deadline_ms);
 
 	if (status != TDR_OK)
@@ -350,7 +350,7 @@ static tdr_status file_num_keys(void *context, int64_t deadline_ms, int64_t *ret
 
 static tdr_status file_append(void *context, const char *key, const void *value, size_t size, int64_t deadline_ms)
 {
-	struct session session;
+	struct session session = {.fd = -1};
 	const struct table_value *old;
 	struct buffer whole = {0};
 	tdr_status status = session_begin(&session, context, ACCESS_WRITE, deadline_ms);
@@ -371,7 +371,7 @@ static tdr_status file_append(void *context, const char *key, const void *value,
 static tdr_status file_multi_set(void *context, size_t count, const char *const keys[], const tdr_blob values[],
                                  int64_t deadline_ms)
 {
-	struct session session;
+	struct session session = {.fd = -1};
 	struct buffer records = {0};
 	tdr_status status = TDR_OK;
 
@@ -392,7 +392,7 @@ static tdr_status file_multi_set(void *context, size_t count, const char *const 
 /* Counts this user out, and removes the file where it was the last. */
 static tdr_status leave(struct file_store *self)
 {
-	struct session session;
+	struct session session = {.fd = -1};
 	char text[TABLE_NUMBER_SIZE];
 	int64_t gone;
 	tdr_status status = session_begin(&session, self, ACCESS_REMOVE, deadline_after(CLOSE_TIMEOUT_MS));

@@ -322,7 +322,7 @@ static void give_blob(tdr_blob *value, tdr_blob *ret_value)
 
 tdr_status tdr_store_set(tdr_store *store, const char *key, const void *value, size_t size)
 {
-	struct operation operation;
+	struct operation operation = {0};
 	tdr_status status = begin_key(&operation, store, "tdr_store_set", key, TDR_TIMEOUT_DEFAULT);
 
 	if (status == TDR_OK)
@@ -335,7 +335,7 @@ tdr_status tdr_store_set(tdr_store *store, const char *key, const void *value, s
 tdr_status tdr_store_get(tdr_store *store, const char *key, int64_t timeout_ms, tdr_blob *ret_value)
 {
 	tdr_blob value = {0};
-	struct operation operation;
+	struct operation operation = {0};
 	tdr_status status = begin_key(&operation, store, "tdr_store_get", key, timeout_ms);
 
 	if (status != TDR_OK)
@@ -349,7 +349,7 @@ tdr_status tdr_store_get(tdr_store *store, const char *key, int64_t timeout_ms, 
 tdr_status tdr_store_add(tdr_store *store, const char *key, int64_t amount, int64_t *ret_sum)
 {
 	int64_t sum = 0;
-	struct operation operation;
+	struct operation operation = {0};
 	tdr_status status = begin_key(&operation, store, "tdr_store_add", key, TDR_TIMEOUT_DEFAULT);
 
 	if (status != TDR_OK)
@@ -364,7 +364,7 @@ tdr_status tdr_store_compare_set(tdr_store *store, const char *key, const void *
                                  const void *desired, size_t desired_size, tdr_blob *ret_value)
 {
 	tdr_blob value = {0};
-	struct operation operation;
+	struct operation operation = {0};
 	tdr_status status = begin_key(&operation, store, "tdr_store_compare_set", key, TDR_TIMEOUT_DEFAULT);
 
 	if (status == TDR_OK)
@@ -384,7 +384,7 @@ tdr_status tdr_store_compare_set(tdr_store *store, const char *key, const void *
 tdr_status tdr_store_check(tdr_store *store, size_t count, const char *const keys[], bool *ret_all)
 {
 	bool all = true;
-	struct operation operation;
+	struct operation operation = {0};
 	tdr_status status = begin_keys(&operation, store, "tdr_store_check", count, keys, TDR_TIMEOUT_DEFAULT);
 
 	if (status != TDR_OK)
@@ -398,7 +398,7 @@ tdr_status tdr_store_check(tdr_store *store, size_t count, const char *const key
 
 tdr_status tdr_store_wait(tdr_store *store, size_t count, const char *const keys[], int64_t timeout_ms)
 {
-	struct operation operation;
+	struct operation operation = {0};
 	tdr_status status = begin_keys(&operation, store, "tdr_store_wait", count, keys, timeout_ms);
 
 	if (status != TDR_OK || count == 0)
@@ -409,7 +409,7 @@ tdr_status tdr_store_wait(tdr_store *store, size_t count, const char *const keys
 tdr_status tdr_store_delete_key(tdr_store *store, const char *key, bool *ret_existed)
 {
 	bool existed = false;
-	struct operation operation;
+	struct operation operation = {0};
 	tdr_status status = begin_key(&operation, store, "tdr_store_delete_key", key, TDR_TIMEOUT_DEFAULT);
 
 	if (status != TDR_OK)
@@ -423,7 +423,7 @@ tdr_status tdr_store_delete_key(tdr_store *store, const char *key, bool *ret_exi
 tdr_status tdr_store_num_keys(tdr_store *store, int64_t *ret_count)
 {
 	int64_t count = 0;
-	struct operation operation;
+	struct operation operation = {0};
 	tdr_status status = begin(&operation, store, "tdr_store_num_keys", TDR_TIMEOUT_DEFAULT);
 
 	if (status != TDR_OK)
@@ -436,7 +436,7 @@ tdr_status tdr_store_num_keys(tdr_store *store, int64_t *ret_count)
 
 tdr_status tdr_store_append(tdr_store *store, const char *key, const void *value, size_t size)
 {
-	struct operation operation;
+	struct operation operation = {0};
 	tdr_status status = begin_key(&operation, store, "tdr_store_append", key, TDR_TIMEOUT_DEFAULT);
 
 	if (status == TDR_OK)
@@ -449,7 +449,7 @@ tdr_status tdr_store_append(tdr_store *store, const char *key, const void *value
 tdr_status tdr_store_multi_get(tdr_store *store, size_t count, const char *const keys[], int64_t timeout_ms,
                                tdr_blob ret_values[])
 {
-	struct operation operation;
+	struct operation operation = {0};
 	tdr_blob *values;
 	tdr_status status = begin_keys(&operation, store, "tdr_store_multi_get", count, keys, timeout_ms);
 
@@ -469,7 +469,7 @@ tdr_status tdr_store_multi_get(tdr_store *store, size_t count, const char *const
 
 tdr_status tdr_store_multi_set(tdr_store *store, size_t count, const char *const keys[], const tdr_blob values[])
 {
-	struct operation operation;
+	struct operation operation = {0};
 	tdr_status status = begin_keys(&operation, store, "tdr_store_multi_set", count, keys, TDR_TIMEOUT_DEFAULT);
 
 	if (status != TDR_OK || count == 0)
