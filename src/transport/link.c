@@ -144,7 +144,7 @@ static void become_gone(struct link *link, struct after *after, tdr_status statu
 static void become_up(struct link *link, struct after *after, struct lane *lane, const struct hello *hello)
 {
 	set_state(link, LINK_UP);
-	link->lanes++;
+	link->lanes = MAX_OF(link->lanes + 1, hello->lanes); /* both ends agree on it from here */
 	atomic_store(&link->sent, 0);
 	atomic_store(&link->granted, 0);
 	atomic_store(&link->window, MAX_OF(hello->credit_bytes, (uint64_t)1));
@@ -441,7 +441,6 @@ bool link_adopt(struct link *link, struct lane *lane, const struct hello *hello)
 	after_init(&after);
 	snprintf(welcome.group, sizeof(welcome.group), "%s", links->group);
 	pthread_mutex_lock(&link->lock);
-	welcome.lanes = link->lanes + 1;
 	if (link->state >= LINK_GONE || (link->dial && links->config.self.id < link->peer.id) ||
 	    (link->state == LINK_UP && hello->lanes < link->lanes)) {
 		enum refusal refusal = link->state == LINK_CLOSED ? REFUSED_LEAVING
@@ -455,6 +454,8 @@ bool link_adopt(struct link *link, struct lane *lane, const struct hello *hello)
 		                                                 : "the lanes crossed");
 		return false;
 	}
+	link->lanes = MAX_OF(link->lanes, hello->lanes);
+	welcome.lanes = link->lanes + 1;
 	old = atomic_exchange(&link->lane, NULL);
 	if (old) { /* the peer has seen it break before we did */
 		atomic_fetch_add(&link->epoch, 1);
