@@ -29,10 +29,8 @@ demo: build ## build, and run the demonstration
 	@tools/demo
 
 .PHONY: bench
-bench: bootstrap ## build with optimisation, and run the benchmarks
-	@tools/configure build-bench --buildtype=release -Dtests=false
-	@ninja -C build-bench --quiet
-	@tools/bench build-bench
+bench: build ## build, and run the benchmarks
+	@tools/bench $(BUILD)
 
 .PHONY: coverage
 coverage: bootstrap ## run the tests, and report which branches they take: build-coverage/coverage/index.html
