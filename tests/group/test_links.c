@@ -19,8 +19,8 @@
 /* ---- both ends dial at once ---- */
 
 enum {
-	CROWD = 5,
-	ROUNDS = 40
+	CROWD = 6, /* at the most */
+	ROUNDS = 200
 };
 
 struct crowd {
@@ -34,26 +34,37 @@ static void call_all(void *context, size_t index)
 	tdr_future *futures[CROWD];
 
 	pthread_barrier_wait(&crowd->start);
-	for (size_t i = 0; i < CROWD; i++)
-		futures[i] = tdr_rpc_async(crowd->group.agents[index], worker_name((index + i) % CROWD), "test::echo",
-		                           TDR_ARGS((int)i), NULL);
-	for (size_t i = 0; i < CROWD; i++)
+	for (size_t i = 0; i < crowd->group.count; i++)
+		futures[i] = tdr_rpc_async(crowd->group.agents[index], worker_name((index + i) % crowd->group.count),
+		                           "test::echo", TDR_ARGS((int)i), NULL);
+	for (size_t i = 0; i < crowd->group.count; i++)
 		expect_future(futures[i], TDR_OK, NULL);
+}
+
+static void cross_lanes(bool share_engine)
+{
+	struct group_config config = {.share_engine = share_engine};
+
+	for (unsigned round = 0; round < ROUNDS; round++) {
+		unsigned count = 2 + round % (CROWD - 1);
+		struct crowd crowd;
+
+		group_start(&crowd.group, count, &config);
+		pthread_barrier_init(&crowd.start, NULL, count);
+		in_parallel(count, call_all, &crowd);
+		pthread_barrier_destroy(&crowd.start);
+		group_end(&crowd.group);
+	}
 }
 
 static void lanes_that_cross_lose_no_call(void **state)
 {
-	struct group_config config = {.share_engine = true};
+	cross_lanes(true);
+}
 
-	for (int round = 0; round < ROUNDS; round++) {
-		struct crowd crowd;
-
-		group_start(&crowd.group, CROWD, &config);
-		pthread_barrier_init(&crowd.start, NULL, CROWD);
-		in_parallel(CROWD, call_all, &crowd);
-		pthread_barrier_destroy(&crowd.start);
-		group_end(&crowd.group);
-	}
+static void lanes_that_cross_between_engines_lose_no_call(void **state)
+{
+	cross_lanes(false);
 }
 
 /* ---- a relay, which can be cut ---- */
@@ -358,8 +369,11 @@ static void past_their_credit_callers_wait(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    TEST(lanes_that_cross_lose_no_call),         TEST(a_cut_leaves_outcomes_unknown_and_the_worker_alive),
-	    TEST(who_falls_silent_is_gone_at_the_bound), TEST(who_answers_no_greeting_cannot_be_reached),
+	    TEST(lanes_that_cross_lose_no_call),
+	    TEST(lanes_that_cross_between_engines_lose_no_call),
+	    TEST(a_cut_leaves_outcomes_unknown_and_the_worker_alive),
+	    TEST(who_falls_silent_is_gone_at_the_bound),
+	    TEST(who_answers_no_greeting_cannot_be_reached),
 	    TEST(past_their_credit_callers_wait),
 	};
 
