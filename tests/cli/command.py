@@ -105,7 +105,7 @@ class CommandTest(unittest.TestCase):
 
 
 def main():
-    # A shell has what it runs in the background ignore these, and whom we start would too.
-    for number in (signal.SIGINT, signal.SIGQUIT):
+    # A shell has what it runs in the background ignore some of these, nohup another; and whom we start would too.
+    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
     unittest.main(argv=sys.argv[:1], verbosity=2)
