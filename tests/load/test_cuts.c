@@ -56,7 +56,7 @@ static void cut_all(void)
 	 * not closed and used for something else meanwhile.
 	 */
 	while (directory && (entry = readdir(directory)) && count < MOST_DESCRIPTORS) {
-		struct sockaddr_storage peer;
+		struct sockaddr_storage peer = {0};
 		socklen_t size = sizeof(peer);
 		int number = atoi(entry->d_name);
 		int fd = number < COPIES ? fcntl(number, F_DUPFD_CLOEXEC, COPIES) : -1;
