@@ -101,7 +101,7 @@ static void leave_without(void *context, size_t index)
 
 	if (index == leaving->absent)
 		return;
-	expect_status(leave(leaving->group->agents[index], true, 500), TDR_ETIMEDOUT);
+	expect_status(leave(leaving->group->agents[index], true, 2000), TDR_ETIMEDOUT);
 	expect_error(leaving->part);
 	leaving->group->agents[index] = NULL;
 }
@@ -120,8 +120,10 @@ static void past_the_deadline_a_shutdown_leaves_all_the_same(void **state)
 static void leave_with_a_call_under_way(void *context, size_t index)
 {
 	struct group *group = context;
+	tdr_status status = leave(group->agents[index], true, 2000);
 
-	expect_status(leave(group->agents[index], true, 500), TDR_ETIMEDOUT);
+	/* Who was slow to begin may find that another has left at its own deadline already. */
+	expect_true(status == TDR_ETIMEDOUT || status == TDR_EWORKERGONE);
 	group->agents[index] = NULL;
 }
 
