@@ -66,6 +66,15 @@ static void after_init(struct after *after)
 	list_init(&after->drop);
 }
 
+/*
+ * Whether a message is sent again where it may have been lost with a lane. Calls and answers are not, for nothing is to run
+ * twice, and their callers learn of it; what collectives send does no harm when it comes twice.
+ */
+static bool is_repeatable(unsigned type)
+{
+	return type == MESSAGE_GATHER || type == MESSAGE_SCATTER;
+}
+
 static void after_run(struct link *link, struct after *after)
 {
 	const struct links_config *config = &link->links->config;
@@ -81,10 +90,13 @@ static void after_run(struct link *link, struct after *after)
 		config->events->broken(config->context, link, after->text);
 	while ((node = list_shift(&after->send))) {
 		struct parcel *parcel = list_entry(node, struct parcel, node);
+		const struct message *message = &parcel->message;
+		tdr_status status =
+		    is_repeatable(message->type) ? link_send(link, message) : lane_send(after->lane, message);
 
-		if (lane_send(after->lane, &parcel->message) != TDR_OK)
+		if (status != TDR_OK)
 			LOG(TDR_LOG_DEBUG, "event=message_dropped peer=%s type=%s error=\"%s\"", link->peer.name,
-			    message_type_name(parcel->message.type), tdr_last_error());
+			    message_type_name(message->type), tdr_last_error());
 		parcel_free(parcel);
 	}
 	lane_unref(after->lane);
@@ -136,8 +148,31 @@ static void become_gone(struct link *link, struct after *after, tdr_status statu
 	after->gone = true;
 	after->close[1] = atomic_load(&link->lane) ? atomic_exchange(&link->lane, NULL) : TAKE_PTR(link->dial);
 	list_splice(&after->drop, &link->pending);
+	list_splice(&after->drop, &link->kept);
 	wake_credit_waiters(link);
 	timer_stop(link);
+}
+
+/* Those of the kept messages that have arrived over the lane need not be kept any more. */
+static void drop_arrived(struct link *link, const struct lane *lane, struct list *drop)
+{
+	uint64_t arrived = atomic_load(&lane->arrived);
+
+	list_for_each_safe(node, &link->kept) {
+		if (list_entry(node, struct parcel, node)->sequence > arrived)
+			break;
+		list_remove(node);
+		list_append(drop, node);
+	}
+}
+
+/* A greeted lane is over: the next one is sent what may have been lost with it. */
+static void recover_from(struct link *link, struct after *after, const struct lane *lane)
+{
+	atomic_fetch_add(&link->epoch, 1);
+	link->broke = true;
+	drop_arrived(link, lane, &after->drop);
+	list_splice(&link->pending, &link->kept);
 }
 
 /* The lane is greeted, by us or by the peer; its reference is taken over. */
@@ -370,12 +405,11 @@ static void add_stats(struct lane_stats *sum, const struct lane_stats *more)
 }
 
 /* The greeted lane has ended and nobody said why: the worker may have died, or only the connection. */
-static void lane_broke(struct link *link, struct after *after, const char *text)
+static void lane_broke(struct link *link, struct after *after, const struct lane *lane, const char *text)
 {
 	int64_t now = clock_ms();
 
-	atomic_fetch_add(&link->epoch, 1);
-	link->broke = true;
+	recover_from(link, after, lane);
 	if (now - link->breaks_since_ms > link->links->config.heartbeat_bound_ms) {
 		link->breaks_since_ms = now;
 		link->breaks = 0;
@@ -411,7 +445,7 @@ static void on_closed(struct lane *lane, void *context, tdr_status status, bool 
 			retry_later(link, &after, text);
 		lane_unref(lane);
 	} else if (atomic_compare_exchange_strong(&link->lane, &ours, none)) {
-		lane_broke(link, &after, text);
+		lane_broke(link, &after, lane, text);
 		lane_unref(lane);
 	}
 	pthread_mutex_unlock(&link->lock);
@@ -457,10 +491,8 @@ bool link_adopt(struct link *link, struct lane *lane, const struct hello *hello)
 	link->lanes = MAX_OF(link->lanes, hello->lanes);
 	welcome.lanes = link->lanes + 1;
 	old = atomic_exchange(&link->lane, NULL);
-	if (old) { /* the peer has seen it break before we did */
-		atomic_fetch_add(&link->epoch, 1);
-		link->broke = true;
-	}
+	if (old) /* the peer has seen it break before we did */
+		recover_from(link, &after, old);
 	after.close[0] = old;
 	after.close[1] = TAKE_PTR(link->dial);
 	lane->config.events = &link_lane_events;
@@ -533,6 +565,7 @@ void link_init(struct link *link, struct links *links, const struct identity *pe
 	*link = (struct link){.links = links, .peer = *peer, .self = peer->id == links->config.self.id};
 	pthread_mutex_init(&link->lock, NULL);
 	list_init(&link->pending);
+	list_init(&link->kept);
 	list_init(&link->waiters);
 	timer_init(&link->timer, on_timer);
 	link->retry_ms = FIRST_RETRY_MS;
@@ -563,6 +596,7 @@ void link_close(struct link *link, bool flush)
 	}
 	set_state(link, LINK_CLOSED);
 	list_splice(&drop, &link->pending);
+	list_splice(&drop, &link->kept);
 	wake_credit_waiters(link);
 	timer_stop(link);
 	pthread_mutex_unlock(&link->lock);
@@ -682,6 +716,30 @@ static struct lane *lane_for(struct link *link, const struct message *message, c
 	return lane;
 }
 
+/* Keeps what has been sent on a lane until it has arrived. False: that lane is over, so it may have been lost. */
+static bool keep(struct link *link, struct lane *lane, const struct message *message)
+{
+	struct parcel *parcel = parcel_new(message);
+	struct list drop;
+	bool current;
+
+	if (!parcel) {
+		LOG(TDR_LOG_WARN, "event=message_not_kept peer=%s error=\"out of memory\"", link->peer.name);
+		return true;
+	}
+	list_init(&drop);
+	parcel->sequence = lane->ops->stats(lane).messages_sent;
+	pthread_mutex_lock(&link->lock);
+	current = atomic_load(&link->lane) == lane;
+	if (current)
+		drop_arrived(link, lane, &drop);
+	list_append(current ? &link->kept : &drop, &parcel->node);
+	pthread_mutex_unlock(&link->lock);
+	for (struct list *node; (node = list_shift(&drop));)
+		parcel_free(list_entry(node, struct parcel, node));
+	return current;
+}
+
 tdr_status link_send(struct link *link, const struct message *message)
 {
 	struct lane *lane, *over = NULL;
@@ -693,6 +751,8 @@ tdr_status link_send(struct link *link, const struct message *message)
 		lane_unref(over);
 		over = lane;
 		status = lane_send(lane, message);
+		if (status == TDR_OK && is_repeatable(message->type) && !keep(link, lane, message))
+			continue;
 		if (status != TDR_EIO)
 			break;
 	}

@@ -24,6 +24,8 @@ struct link {
 	enum link_state state;
 	struct lane *dial; /* being opened by us, and not greeted; counted */
 	struct list pending;
+	struct list
+	    kept; /* sent on the lane, and perhaps not arrived: parcels of messages that are sent again if it breaks */
 	struct list waiters; /* for credit */
 	struct timer timer;  /* heartbeats while up, giving up while dialing, dialing again while waiting */
 	uint32_t lanes;      /* that have been greeted */

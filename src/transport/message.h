@@ -84,7 +84,7 @@ struct message_head {
 	uint64_t call_id;     /* | where in the storage the chunk begins */
 	uint64_t incarnation; /* the sender's */
 	uint64_t sequence;    /* counts the sender's messages on this lane from 1 | that of the message it belongs to */
-	uint64_t acknowledged; /* the last sequence received */
+	uint64_t acknowledged; /* up to this sequence, all has been received */
 	uint64_t credit;
 	uint32_t time_left_ms; /* | 0 */
 };

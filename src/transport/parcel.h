@@ -13,6 +13,7 @@ struct parcel {
 	struct task task; /* for who delivers it later */
 	void *context;    /* the same */
 	struct message message;
+	uint64_t sequence; /* when it has been sent: its own on the lane, or a later one */
 };
 
 /* A copy of the message that refers to the same storages. NULL when memory runs out. */

@@ -52,7 +52,7 @@ static struct stream_stamp stamp_of(struct stream_lane *stream)
 {
 	return (struct stream_stamp){
 	    .incarnation = stream->lane.config.incarnation,
-	    .acknowledged = atomic_load_explicit(&stream->reader.sequence, memory_order_relaxed),
+	    .acknowledged = atomic_load_explicit(&stream->reader.whole, memory_order_relaxed),
 	    .credit = atomic_load_explicit(&stream->lane.credit, memory_order_relaxed),
 	};
 }
@@ -207,8 +207,10 @@ static tdr_status next_message(struct stream_lane *stream, struct message *ret_m
 		return status;
 	atomic_fetch_add_explicit(&stream->messages_received, 1, memory_order_relaxed);
 	sent = atomic_load_explicit(&stream->messages_sent, memory_order_relaxed);
-	if (stream->reader.acknowledged <= sent)
+	if (stream->reader.acknowledged <= sent) {
+		atomic_store_explicit(&stream->lane.arrived, stream->reader.acknowledged, memory_order_relaxed);
 		return TDR_OK;
+	}
 	stream_reader_release(&stream->reader);
 	return error_set(TDR_EPROTO, "message %" PRIu64 " is acknowledged, of %" PRIu64 " that were sent",
 	                 stream->reader.acknowledged, sent);

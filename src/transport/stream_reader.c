@@ -253,6 +253,16 @@ static tdr_status chunk_begin(struct stream_reader *reader)
 	return TDR_OK;
 }
 
+/* Finds out up to which message everything has come. */
+static void note_whole(struct stream_reader *reader)
+{
+	uint64_t whole = reader->sequence;
+
+	list_for_each(node, &reader->assemblies)
+		whole = MIN_OF(whole, list_entry(node, struct assembly, node)->sequence - 1);
+	atomic_store_explicit(&reader->whole, whole, memory_order_relaxed);
+}
+
 /* Takes a chunk's bytes that came with its head; the message, when it was the last chunk. */
 static tdr_status chunk_fill(struct stream_reader *reader, struct message *ret_message)
 {
@@ -276,6 +286,7 @@ static tdr_status chunk_fill(struct stream_reader *reader, struct message *ret_m
 		return TDR_EAGAIN;
 	list_remove(&assembly->node);
 	reader->nassemblies--;
+	note_whole(reader);
 	reader->given = assembly;
 	if (assembly->body)
 		assembly->message.body = tdr_storage_data(assembly->body);
@@ -288,7 +299,7 @@ static tdr_status chunk_fill(struct stream_reader *reader, struct message *ret_m
 static tdr_status check_head(struct stream_reader *reader)
 {
 	const struct message_head *head = &reader->head;
-	uint64_t sequence = atomic_load_explicit(&reader->sequence, memory_order_relaxed);
+	uint64_t sequence = reader->sequence;
 
 	if (sequence > 0 && head->incarnation != reader->incarnation)
 		return error_set(TDR_EPROTO, "the peer's incarnation changed within a connection");
@@ -473,9 +484,12 @@ static tdr_status step(struct stream_reader *reader, struct message *ret_message
 	case STREAM_FRAME:
 		*ret_given = !reader->apart;
 		status = reader->apart ? keep_frame(reader) : give_frame(reader, ret_message);
-		if (!status)
-			atomic_fetch_add_explicit(&reader->sequence, 1, memory_order_relaxed);
-		return status;
+		if (status)
+			return status;
+		reader->sequence++;
+		if (reader->nassemblies == 0)
+			note_whole(reader);
+		return TDR_OK;
 	case STREAM_CHUNK:
 		status = chunk_fill(reader, ret_message);
 		*ret_given = status == TDR_OK;

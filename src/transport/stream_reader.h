@@ -27,7 +27,8 @@ struct assembly; /* a message parts of which come in chunks */
 struct stream_reader {
 	const struct lane_limits *limits; /* borrowed; they may change between two messages */
 	struct pool *pool;                /* borrowed */
-	_Atomic uint64_t sequence;        /* of the last message whose frame came */
+	uint64_t sequence;                /* of the last message whose frame came */
+	_Atomic uint64_t whole;           /* up to this one, all parts of all messages have come */
 	uint64_t acknowledged;            /* the last of ours that the peer says it has */
 	uint64_t incarnation;             /* the peer's, once `sequence` is not 0 */
 

@@ -76,6 +76,7 @@ struct lane {
 	struct refcount refs;        /* the transport holds one until `closed` has been called */
 	struct lane_config config;   /* limits and events may be set anew inside an event */
 	_Atomic uint64_t credit;     /* to announce in every head: bytes of the peer's requests that we have taken up */
+	_Atomic uint64_t arrived;    /* of the messages sent, so many have come whole, as the peer says */
 	_Atomic int64_t received_ms; /* when bytes last came */
 	_Atomic int64_t sent_ms;     /* when bytes last went */
 	char peer[ADDRESS_SIZE];     /* address of the other end, for messages */

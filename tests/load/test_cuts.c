@@ -2,7 +2,7 @@
 /*
  * Connections that are cut under load: four members call one another from several threads while all connections of the
  * group are shut down again and again, so that both ends dial anew at once. Each call ends, with its result or with an
- * unknown outcome; none runs twice; and the members stay members.
+ * unknown outcome; none runs twice; and the members stay members. Collectives notice nothing.
  */
 #include "group/group.h"
 
@@ -138,19 +138,23 @@ static void call_on(void *context, size_t index)
 	}
 }
 
-static void call_or_cut(void *context, size_t index)
+static void cut_on(void)
 {
 	int64_t end_ms = now_ms() + duration_ms();
 
-	if (index > 0) {
-		call_on(context, index - 1);
-		return;
-	}
 	while (now_ms() < end_ms && !atomic_load(&load.over)) {
 		pause_ms(CUT_EVERY_MS);
 		cut_all();
 	}
 	atomic_store(&load.over, true);
+}
+
+static void call_or_cut(void *context, size_t index)
+{
+	if (index < MEMBERS * CALLERS)
+		call_on(context, index);
+	else
+		cut_on();
 }
 
 static void calls_survive_cuts(bool share_engine)
@@ -183,11 +187,45 @@ static void calls_survive_cuts_on_one_engine(void **state)
 	calls_survive_cuts(true);
 }
 
+/* ---- collectives ---- */
+
+/* All meet again and again, until the first member brings the news that it is over. */
+static void meet_or_cut(void *context, size_t index)
+{
+	int64_t over = 0;
+
+	while (index < MEMBERS && !over) {
+		bool last = index == 0 && atomic_load(&load.over);
+		tdr_value *all = NULL;
+
+		if (expect_ok(tdr_all_gather(load.group.agents[index], tdr_int(last), 0, NULL, PATIENCE_MS, &all)) !=
+		    TDR_OK)
+			break;
+		expect_ok(tdr_value_get_int(tdr_dict_get(all, worker_name(0)), &over));
+		tdr_value_unref(all);
+		atomic_fetch_add(&load.succeeded, 1);
+	}
+	if (index == MEMBERS)
+		cut_on();
+}
+
+static void collectives_survive_cuts(void **state)
+{
+	struct group_config config = {.configure = configure};
+
+	load = (struct load){0};
+	group_start(&load.group, MEMBERS, &config);
+	in_parallel(MEMBERS + 1, meet_or_cut, NULL);
+	print_message("# met %llu times\n", (unsigned long long)atomic_load(&load.succeeded) / MEMBERS);
+	group_end(&load.group);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    TEST(calls_survive_cuts_on_engines_of_their_own),
 	    TEST(calls_survive_cuts_on_one_engine),
+	    TEST(collectives_survive_cuts),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
