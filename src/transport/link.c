@@ -536,6 +536,7 @@ static void beat(struct link *link, struct after *after)
 			link->heartbeat_sent_ms = now;
 		(void)lane_send(lane, &(struct message){.type = MESSAGE_HEARTBEAT});
 	}
+	drop_arrived(link, lane, &after->drop);
 	link->beat_due_ms = now + every;
 	timer_start(link, every);
 }
