@@ -133,7 +133,6 @@ static void on_broken(void *context, struct link *link, const char *text)
 	struct peer *peer = &agent->peers[link_peer(link)->id];
 
 	outgoing_fail_all(peer, TDR_EUNKNOWN_OUTCOME, text, false, link_epoch(link));
-	collective_lane_renewed(peer);
 }
 
 static void on_gone(void *context, struct link *link, tdr_status status, const char *text)

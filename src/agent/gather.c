@@ -469,24 +469,3 @@ void collective_gone(struct peer *peer, tdr_status status, const char *text)
 	pthread_mutex_unlock(&agent->collectives.lock);
 	letters_post(&letters);
 }
-
-void collective_lane_renewed(struct peer *peer)
-{
-	tdr_agent *agent = peer->agent;
-	uint32_t id = link_peer(peer->link)->id;
-	struct list letters;
-
-	list_init(&letters);
-	pthread_mutex_lock(&agent->collectives.lock);
-	list_for_each_safe(node, &agent->collectives.gathers) {
-		struct gather *gather = list_entry(node, struct gather, node);
-
-		if (gather->done || gather->index == 0 ||
-		    occasion_index(&gather->occasion, id) != tree_parent(gather->index))
-			continue;
-		memset(gather->forwarded, 0, gather->occasion.count * sizeof(*gather->forwarded));
-		gather_advance(gather, &letters);
-	}
-	pthread_mutex_unlock(&agent->collectives.lock);
-	letters_post(&letters);
-}

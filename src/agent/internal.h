@@ -228,9 +228,6 @@ void collectives_fini(struct collectives *collectives);
 void collective_message(struct peer *peer, const struct message *message);
 void collective_gone(struct peer *peer, tdr_status status, const char *text);
 
-/* The lane to a peer broke and was made anew: what went up over the old one goes again. */
-void collective_lane_renewed(struct peer *peer);
-
 /*
  * All members' values, by id: ret_values [npeers], counted references. `topic` tells gathers of the library's own from the user's.
  * `ids` [count] ascending; NULL: everybody.
