@@ -335,12 +335,15 @@ static tdr_status find_store(tdr_agent *agent)
 static tdr_status listen_somewhere(tdr_agent *agent)
 {
 	const tdr_agent_options *options = &agent->options;
+	const struct transport *transport = transport_of(options->listen ? options->listen : "");
 	char scheme[ADDRESS_SIZE], host[ADDRESS_SIZE], bind_host[ADDRESS_SIZE];
 	struct sockaddr_storage route;
 	socklen_t route_size = 0;
 	uint16_t port = 0, bind_port = 0, chosen = 0;
 	tdr_status status;
 
+	if (!transport)
+		return error_prefix(TDR_EINVAL, "option listen");
 	if (options->advertise && (status = address_split(options->advertise, scheme, host, &port)) != TDR_OK)
 		return error_prefix(status, "option advertise");
 	if (options->listen && (status = address_split(options->listen, scheme, bind_host, &bind_port)) != TDR_OK)
@@ -348,19 +351,23 @@ static tdr_status listen_somewhere(tdr_agent *agent)
 	if (store_local_address(agent->rendezvous.store, &route, &route_size) != TDR_OK)
 		route_size = 0;
 	/* A store that no route leads to (hash, file) says nothing of other hosts; and who listens to the world is to be asked. */
-	if (!options->advertise && !options->interface && route_size == 0)
+	if (!transport->names_hosts) {
+		snprintf(host, sizeof(host), "%s", bind_host);
+		port = 0;
+	} else if (!options->advertise && !options->interface && route_size == 0)
 		snprintf(host, sizeof(host), "127.0.0.1");
-	else
+	} else {
 		address_choose(options->advertise ? host : NULL, options->interface, route_size ? &route : NULL, host);
+	}
 	bind_port = bind_port ? bind_port : port;
-	status = links_listen(agent->links,
+	status = links_listen(agent->links, transport,
 	                      options->listen      ? bind_host
 	                      : options->advertise ? NULL
 	                                           : host,
 	                      bind_port, &chosen);
 	if (status != TDR_OK)
 		return error_prefix(status, "agent '%s' cannot listen", agent->name);
-	address_join("tcp", host, port ? port : chosen, agent->self.address);
+	address_join(transport->name, host, port ? port : chosen, agent->self.address);
 	links_set_address(agent->links, agent->self.address);
 	return TDR_OK;
 }

@@ -230,6 +230,7 @@ static void retry_later(struct link *link, struct after *after, const char *reas
 static void dial(struct link *link, struct after *after)
 {
 	struct links *links = link->links;
+	const struct transport *transport = transport_of(link->peer.address);
 	struct lane_config config = {
 	    .engine = links->config.engine,
 	    .pool = links->config.pool,
@@ -249,8 +250,8 @@ static void dial(struct link *link, struct after *after)
 
 	set_state(link, LINK_DIALING);
 	snprintf(hello.group, sizeof(hello.group), "%s", links->group);
-	if (transport_tcp.connect(&config, link->peer.address, links->config.connect_timeout_ms, &link->dial) !=
-	    TDR_OK) {
+	if (!transport ||
+	    transport->connect(&config, link->peer.address, links->config.connect_timeout_ms, &link->dial) != TDR_OK) {
 		retry_later(link, after, tdr_last_error());
 		return;
 	}

@@ -62,7 +62,8 @@ struct links_config {
 struct links *links_new(const struct links_config *config);
 
 /* Listens; sets the port that was chosen. */
-tdr_status links_listen(struct links *links, const char *host, uint16_t port, uint16_t *ret_port);
+tdr_status links_listen(struct links *links, const struct transport *transport, const char *host, uint16_t port,
+                        uint16_t *ret_port);
 
 /* Sets who the members are, in the order of ids 0 to count - 1, itself among them; once. */
 tdr_status links_set_members(struct links *links, const struct identity *members, size_t count);

@@ -236,14 +236,15 @@ struct links *links_new(const struct links_config *config)
 	return links;
 }
 
-tdr_status links_listen(struct links *links, const char *host, uint16_t port, uint16_t *ret_port)
+tdr_status links_listen(struct links *links, const struct transport *transport, const char *host, uint16_t port,
+                        uint16_t *ret_port)
 {
 	struct lane_config config = {
 	    .engine = links->config.engine,
 	    .pool = links->config.pool,
 	    .incarnation = links->config.self.incarnation,
 	};
-	tdr_status status = transport_tcp.listen(&config, host, port, on_accept, links, &links->listener);
+	tdr_status status = transport->listen(&config, host, port, on_accept, links, &links->listener);
 
 	if (status == TDR_OK)
 		*ret_port = links->listener->port;

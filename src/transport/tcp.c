@@ -520,6 +520,7 @@ static const char *tcp_unavailable(void)
 
 const struct transport transport_tcp = {
     .name = "tcp",
+    .names_hosts = true,
     .unavailable = tcp_unavailable,
     .listen = tcp_listen,
     .connect = tcp_connect,

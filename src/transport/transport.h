@@ -99,6 +99,8 @@ struct listener;
 
 struct transport {
 	const char *name; /* the addresses' scheme */
+	bool
+	    names_hosts; /* its addresses name hosts, of which one is chosen to be told; else what is listened on is told */
 	/* Why it cannot be used on this machine, or NULL if it can. */
 	const char *(*unavailable)(void);
 	/*
@@ -115,8 +117,11 @@ struct transport {
 
 extern const struct transport transport_tcp;
 
-/* The address to advertise, as a transport address; NULL-terminated list of all transports. */
+/* All transports, NULL-terminated. The first is that of addresses without a scheme. */
 extern const struct transport *const transports[];
+
+/* The transport of an address, by its scheme; NULL, with this thread's last error, where there is none of that name. */
+const struct transport *transport_of(const char *address);
 
 struct listener_ops {
 	void (*close)(struct listener *listener); /* no `accept` runs after it returned; frees the listener */
