@@ -2,10 +2,10 @@
 /*
  * Arguments of a call, on one line: TDR_ARGS(grad, 3, "text"), TDR_KWARGS("lr", 0.05, "nesterov", tdr_bool(true)).
  *
- * Each argument is an integer, a floating-point number, a C string, a tdr_tensor * (borrowed), or a tdr_value * (given away).
- * Both make a value, a tuple or a dict, which the call takes. Up to 16 arguments, or 8 keywords; for more build a tuple or
- * a dict. C has no bool of its own in expressions (`true` is an int): write tdr_bool(true), or rely on a schema's `bool`,
- * which takes 0 and 1.
+ * Each argument is an integer, a floating-point number, a C string, a tdr_tensor * or tdr_rref * (borrowed), or a
+ * tdr_value * (given away). Both make a value, a tuple or a dict, which the call takes. Up to 16 arguments, or 8
+ * keywords; for more build a tuple or a dict. C has no bool of its own in expressions (`true` is an int): write
+ * tdr_bool(true), or rely on a schema's `bool`, which takes 0 and 1.
  */
 #ifndef TENDRIL_ARGS_H
 #define TENDRIL_ARGS_H
@@ -20,6 +20,7 @@ TDR_API tdr_value *tdr_value_of_uint(uint64_t number);
 TDR_API tdr_value *tdr_value_of_float(double number);
 TDR_API tdr_value *tdr_value_of_string(const char *text);
 TDR_API tdr_value *tdr_value_of_tensor(tdr_tensor *tensor);
+TDR_API tdr_value *tdr_value_of_rref(tdr_rref *rref);
 TDR_API tdr_value *tdr_value_of_value(tdr_value *value);
 
 /* A dict of `count` / 2 pairs: items[0] is the key of items[1], and so on. All are given away. */
@@ -42,6 +43,7 @@ inline tdr_value *tdr_of(unsigned long long number) { return tdr_value_of_uint(n
 inline tdr_value *tdr_of(double number) { return tdr_value_of_float(number); }
 inline tdr_value *tdr_of(const char *text) { return tdr_value_of_string(text); }
 inline tdr_value *tdr_of(tdr_tensor *tensor) { return tdr_value_of_tensor(tensor); }
+inline tdr_value *tdr_of(tdr_rref *rref) { return tdr_value_of_rref(rref); }
 inline tdr_value *tdr_of(tdr_value *value) { return tdr_value_of_value(value); }
 /* clang-format on */
 
@@ -81,6 +83,7 @@ template <typename... T> inline tdr_value *tdr_kwargs_of(T... arguments)
 	    char *: tdr_value_of_string,                                                                               \
 	    const char *: tdr_value_of_string,                                                                         \
 	    tdr_tensor *: tdr_value_of_tensor,                                                                         \
+	    tdr_rref *: tdr_value_of_rref,                                                                             \
 	    tdr_value *: tdr_value_of_value)(argument)
 
 /* TDR_EACH_n(a, ...) converts n arguments. */

@@ -35,7 +35,8 @@
 	X(TDR_TENSOR, 12, "Tensor")                                                                                    \
 	X(TDR_RREF, 13, "RRef")                                                                                        \
 	X(TDR_DEVICE, 14, "Device")                                                                                    \
-	X(TDR_OBJECT, 15, "object")
+	X(TDR_OBJECT, 15, "object")                                                                                    \
+	X(TDR_NATIVE, 16, "native")
 
 typedef enum tdr_kind {
 #define TDR_KIND_ENUM(name, number, text) name = (number),
@@ -44,6 +45,9 @@ typedef enum tdr_kind {
 } tdr_kind;
 
 typedef struct tdr_value tdr_value;
+
+/* A counted reference to a value that lives on some worker. */
+typedef struct tdr_rref tdr_rref;
 
 /*
  * Containers may be nested this deep, one alone counting as 1. A message carries 64 unless an agent is told otherwise.
@@ -85,9 +89,9 @@ TDR_API tdr_value *tdr_set_new(void);
 /*
  * Adds to a container that its caller alone holds. A key that a dict has already gets the new value. `item`, `key` and
  * `value` are given away. Errors: TDR_ETYPE (no such container, or a key of a kind that cannot be one: list, dict, set,
- * tensor, a tuple of such), TDR_ESTATE (somebody else holds the container, or it lies in another), TDR_ELIMIT (nested
- * too deep), TDR_EINVAL (NULL), TDR_ENOMEM. All but those about the container itself turn it into a TDR_INVALID value,
- * so that nobody sends it without what was to be in it.
+ * tensor, native object, a tuple of such), TDR_ESTATE (somebody else holds the container, or it lies in another),
+ * TDR_ELIMIT (nested too deep), TDR_EINVAL (NULL), TDR_ENOMEM. All but those about the container itself turn it into a
+ * TDR_INVALID value, so that nobody sends it without what was to be in it.
  */
 TDR_API tdr_status tdr_list_append(tdr_value *list, tdr_value *item);
 TDR_API tdr_status tdr_dict_put(tdr_value *dict, tdr_value *key, tdr_value *value);
@@ -106,8 +110,24 @@ TDR_API tdr_value *tdr_device_value(tdr_device device);
 TDR_API tdr_value *tdr_object(const char *format, const void *data, size_t size, size_t ntensors,
                               tdr_tensor *const tensors[]);
 
+/* The reference as a value: it takes one more of it, the caller keeps his. Each place of it in a message is one more. */
+TDR_API tdr_value *tdr_rref_value(tdr_rref *rref);
+
+/*
+ * An object of this process, which functions hand each other and no message can carry: pass a reference to it instead.
+ * `type` is the name of its type, such as "replay::Buffer": at most 127 bytes, parts of letters, digits and '_' with
+ * "::" between them. `object` (not NULL) is given away, whatever comes of it: `destructor` (NULL: the value does not
+ * own it) is called once, on the thread that drops the last reference to the value, or at once, where the result is a
+ * TDR_INVALID value.
+ */
+TDR_API tdr_value *tdr_native(const char *type, void *object, void (*destructor)(void *object));
+
 TDR_API tdr_value *tdr_value_ref(tdr_value *value);
 TDR_API tdr_value *tdr_value_unref(tdr_value *value);
+
+/* The last one to be dropped lets go of the value that is referred to. From any thread. */
+TDR_API tdr_rref *tdr_rref_ref(tdr_rref *rref);
+TDR_API tdr_rref *tdr_rref_unref(tdr_rref *rref);
 
 /* ---- reading ---- */
 
@@ -131,9 +151,16 @@ TDR_API TDR_MUST_USE tdr_status tdr_value_get_device(const tdr_value *value, tdr
 TDR_API TDR_MUST_USE tdr_status tdr_value_get_string(const tdr_value *value, const char **ret_text, size_t *ret_size);
 TDR_API TDR_MUST_USE tdr_status tdr_value_get_bytes(const tdr_value *value, const void **ret_data, size_t *ret_size);
 TDR_API TDR_MUST_USE tdr_status tdr_value_get_tensor(const tdr_value *value, tdr_tensor **ret_tensor);
+TDR_API TDR_MUST_USE tdr_status tdr_value_get_rref(const tdr_value *value, tdr_rref **ret_rref);
 TDR_API TDR_MUST_USE tdr_status tdr_value_get_object(const tdr_value *value, const char **ret_format,
                                                      const void **ret_data, size_t *ret_size, size_t *ret_ntensors,
                                                      tdr_tensor *const **ret_tensors);
+
+/* The object, if it is of that type (NULL: of any); TDR_ETYPE names both types. Borrowed from the value. */
+TDR_API TDR_MUST_USE tdr_status tdr_value_get_native(const tdr_value *value, const char *type, void **ret_object);
+
+/* A native object's type; NULL for every other kind. Borrowed from the value. */
+TDR_API const char *tdr_native_type(const tdr_value *value);
 
 /* Any int as little-endian two's complement, as few bytes as hold it (at least 1). Borrowed from the value. */
 TDR_API TDR_MUST_USE tdr_status tdr_value_get_bigint(const tdr_value *value, const void **ret_bytes, size_t *ret_size);
@@ -155,7 +182,8 @@ TDR_API tdr_value *tdr_dict_find(const tdr_value *dict, const tdr_value *key);
 
 /*
  * Whether two values are equal: same kind and contents (NaN equals NaN; tensors by dtype, sizes and elements; dicts and
- * sets in any order). Booleans, ints and floats are different kinds.
+ * sets in any order; references if they refer to the same value of the same owner; native objects if they are the same
+ * one). Booleans, ints and floats are different kinds.
  */
 TDR_API bool tdr_value_equal(const tdr_value *a, const tdr_value *b);
 

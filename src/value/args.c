@@ -35,6 +35,11 @@ tdr_value *tdr_value_of_tensor(tdr_tensor *tensor)
 	return tensor ? tdr_tensor_value(tensor) : tdr_none();
 }
 
+tdr_value *tdr_value_of_rref(tdr_rref *rref)
+{
+	return rref ? tdr_rref_value(rref) : tdr_none();
+}
+
 tdr_value *tdr_value_of_value(tdr_value *value)
 {
 	return value ? value : tdr_none();

@@ -27,6 +27,28 @@ struct codec_limits {
 /* 64 deep, 64 MiB, 65,536 storages, 1 MiB. */
 extern const struct codec_limits codec_default_limits;
 
+/* What stands for a reference in a body takes at most this many bytes, and at least one. */
+#define RREF_WIRE_MAX 128
+
+/*
+ * How references cross: to write or to read one changes who holds what, so that is done by whoever knows the message. Both
+ * return what encode_value or decode_value then returns, with its text as the last error. They are called within those,
+ * under the locks that their callers hold.
+ */
+struct codec_rrefs {
+	/*
+	 * Writes what stands for the reference. Called once for each place where a tree has one, in their order; also in a
+	 * tree that fails later, so who encodes takes back what was done for a message that is not sent.
+	 */
+	tdr_status (*encode)(void *context, tdr_rref *rref, uint8_t ret_bytes[RREF_WIRE_MAX], size_t *ret_size);
+
+	/*
+	 * From those bytes, which come from outside; what is given back is a new reference. One that was read before a tree
+	 * turned out bad is dropped, inside decode_value.
+	 */
+	tdr_status (*decode)(void *context, const uint8_t *bytes, size_t size, tdr_rref **ret_rref);
+};
+
 /* ---- encoding ---- */
 
 /*
@@ -38,6 +60,9 @@ struct encoder {
 	const struct codec_limits *limits;
 	tdr_storage **storages; /* counted references, in the order of their numbers in the body */
 	size_t nstorages;
+	const struct codec_rrefs *rrefs; /* set after encoder_init, kept by encoder_reset; NULL: none can be sent */
+	void *rrefs_context;
+	size_t nrrefs; /* references that were written */
 	/* the encoder's own: */
 	size_t depth;
 	struct pointers collected; /* what `storages` shows */
@@ -58,8 +83,8 @@ void encoder_reset(struct encoder *encoder);
  * compacted first: a view whose bytes times 2 are at most its storage's, where that has more than 8 KiB, is cloned,
  * once a message. Errors: TDR_ESHARED (a container met twice: names its places, as in "args[1]['x'] is the same list as
  * args[0]"; `encode_value` calls the root "value"), TDR_ELIMIT, TDR_ENOMEM, TDR_EUNSUPPORTED (a tensor that is not on
- * the CPU, an RRef), or what tdr_value_status says of a TDR_INVALID value. After an error the encoder is good for
- * encoder_reset and encoder_fini.
+ * the CPU, a native object, an RRef without `rrefs`), what `rrefs` returns, or what tdr_value_status says of a
+ * TDR_INVALID value. After an error the encoder is good for encoder_reset and encoder_fini.
  */
 tdr_status encode_value(struct encoder *encoder, const tdr_value *value);
 
@@ -82,6 +107,9 @@ struct decoder {
 	const struct codec_limits *limits;
 	tdr_storage *const *storages; /* borrowed, [nstorages] */
 	size_t nstorages;
+	const struct codec_rrefs *rrefs; /* set after decoder_init; NULL: none can be taken */
+	void *rrefs_context;
+	size_t nrrefs; /* references that were read */
 	/* the decoder's own: */
 	size_t depth;
 	size_t memory_left;
@@ -92,7 +120,8 @@ void decoder_init(struct decoder *decoder, const struct codec_limits *limits, co
 
 /*
  * Reads one value. Strings, bytes and containers are copied out of the body; tensors refer to the storages. Errors:
- * TDR_EPROTO, TDR_ELIMIT, TDR_EUNSUPPORTED (an RRef), TDR_ENOMEM; then the rest of the body makes no sense.
+ * TDR_EPROTO, TDR_ELIMIT, TDR_EUNSUPPORTED (an RRef without `rrefs`), TDR_ENOMEM, what `rrefs` returns; then the rest
+ * of the body makes no sense.
  */
 tdr_status decode_value(struct decoder *decoder, tdr_value **ret_value);
 

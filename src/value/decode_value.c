@@ -20,6 +20,9 @@
 /* What a tensor takes at most, beside its sizes and strides. */
 #define TENSOR_MEMORY 192
 
+/* What a reference takes at most, whoever makes it. */
+#define RREF_MEMORY 256
+
 /* What the index of a large dict or set takes at most for an item. */
 #define INDEX_MEMORY 32
 
@@ -183,6 +186,28 @@ static tdr_status decode_device(struct decoder *decoder, const struct part *part
 	return made(tdr_device_value(device), ret_value);
 }
 
+static tdr_status decode_rref(struct decoder *decoder, const struct part *part, tdr_value **ret_value)
+{
+	tdr_rref *rref = NULL;
+	tdr_status status;
+
+	if (part->number == 0 || part->number > RREF_WIRE_MAX)
+		return malformed(decoder, decoder->at, "a reference of %llu bytes", (unsigned long long)part->number);
+	if (!decoder->rrefs)
+		return error_set(TDR_EUNSUPPORTED, "an RRef came, but none can be taken here: arguments and results "
+		                                   "alone carry them");
+	status = charge(decoder, sizeof(struct rref_value) + RREF_MEMORY);
+	if (status == TDR_OK)
+		status = decoder->rrefs->decode(decoder->rrefs_context, part->body, part->number, &rref);
+	if (status != TDR_OK)
+		return status;
+	decoder->at = part->body + part->number;
+	decoder->nrrefs++;
+	status = made(tdr_rref_value(rref), ret_value);
+	tdr_rref_unref(rref);
+	return status;
+}
+
 static tdr_status decode_extension(struct decoder *decoder, const struct part *part, tdr_value **ret_value)
 {
 	switch (part->extension) {
@@ -195,7 +220,7 @@ static tdr_status decode_extension(struct decoder *decoder, const struct part *p
 	case EXTENSION_DEVICE:
 		return decode_device(decoder, part, ret_value);
 	case EXTENSION_RREF:
-		return error_set(TDR_EUNSUPPORTED, "an RRef came, which this version does not know how to take");
+		return decode_rref(decoder, part, ret_value);
 	case EXTENSION_TUPLE:
 	case EXTENSION_SET:
 	case EXTENSION_OBJECT:

@@ -9,6 +9,8 @@
 #include "value/layout.h"
 #include "value/msgpack.h"
 
+#include <assert.h>
+
 const struct codec_limits codec_default_limits = {
     .max_depth = 64,
     .max_body_bytes = (size_t)64 << 20,
@@ -38,6 +40,7 @@ void encoder_reset(struct encoder *encoder)
 	encoder->body.size = 0;
 	encoder->body.failed = false;
 	encoder->depth = 0;
+	encoder->nrrefs = 0;
 }
 
 /* ---- single parts ---- */
@@ -305,6 +308,27 @@ static void encode_device(struct encoder *encoder, tdr_device device)
 	buffer_append(&encoder->body, parts, sizeof(parts));
 }
 
+static tdr_status encode_rref(struct encoder *encoder, tdr_rref *rref)
+{
+	uint8_t bytes[RREF_WIRE_MAX];
+	size_t size = 0;
+	tdr_status status;
+
+	if (!encoder->rrefs)
+		return error_set(TDR_EUNSUPPORTED,
+		                 "an RRef cannot travel here: arguments and results alone carry them");
+	status = check_size(encoder, MARKER_SIZE);
+	if (status == TDR_OK)
+		status = encoder->rrefs->encode(encoder->rrefs_context, rref, bytes, &size);
+	if (status != TDR_OK)
+		return status;
+	assert(size > 0 && size <= sizeof(bytes));
+	encode_extension(encoder, EXTENSION_RREF, size);
+	buffer_append(&encoder->body, bytes, size);
+	encoder->nrrefs++;
+	return TDR_OK;
+}
+
 static tdr_status encode_any(struct encoder *encoder, const tdr_value *value)
 {
 	switch ((tdr_kind)value->kind) {
@@ -341,7 +365,12 @@ static tdr_status encode_any(struct encoder *encoder, const tdr_value *value)
 	case TDR_OBJECT:
 		return encode_object(encoder, (const struct object_value *)value);
 	case TDR_RREF:
-		return error_set(TDR_EUNSUPPORTED, "an RRef cannot be sent yet");
+		return encode_rref(encoder, ((const struct rref_value *)value)->rref);
+	case TDR_NATIVE:
+		return error_set(TDR_EUNSUPPORTED,
+		                 "a native object ('%s') stays in its process: pass a reference to it (tdr_rref_new) "
+		                 "instead",
+		                 tdr_native_type(value));
 	case TDR_INVALID:
 		break;
 	}

@@ -6,6 +6,7 @@
  */
 #include "value/device.h"
 #include "value/layout.h"
+#include "value/rref_value.h"
 
 #include <math.h>
 #include <string.h>
@@ -189,6 +190,18 @@ static bool same_object(const tdr_value *a, const tdr_value *b)
 	return true;
 }
 
+static bool same_rref(const tdr_rref *a, const tdr_rref *b)
+{
+	return a == b || (a->ops == b->ops && a->ops->equal(a, b));
+}
+
+static bool same_native(const tdr_value *a, const tdr_value *b)
+{
+	const struct native_value *x = (const struct native_value *)a, *y = (const struct native_value *)b;
+
+	return x->object == y->object && strcmp(x->type, y->type) == 0;
+}
+
 static bool same_container(const tdr_value *a, const tdr_value *b)
 {
 	const struct container_value *x = (const struct container_value *)a, *y = (const struct container_value *)b;
@@ -247,8 +260,11 @@ bool tdr_value_equal(const tdr_value *a, const tdr_value *b)
 		return device_equal(((const struct device_value *)a)->device, ((const struct device_value *)b)->device);
 	case TDR_OBJECT:
 		return same_object(a, b);
-	case TDR_INVALID:
 	case TDR_RREF:
+		return same_rref(((const struct rref_value *)a)->rref, ((const struct rref_value *)b)->rref);
+	case TDR_NATIVE:
+		return same_native(a, b);
+	case TDR_INVALID:
 		break;
 	}
 	return false;
@@ -264,7 +280,7 @@ bool value_is_key(const tdr_value *value)
 	case TDR_DICT:
 	case TDR_SET:
 	case TDR_TENSOR:
-	case TDR_RREF:
+	case TDR_NATIVE:
 		return false;
 	case TDR_TUPLE:
 		for (size_t i = 0; i < tdr_value_count(value); i++)
@@ -295,6 +311,7 @@ static uint64_t hash_float(double number)
 
 uint64_t value_hash(const tdr_value *key)
 {
+	const tdr_rref *rref;
 	uint64_t hash;
 
 	switch ((tdr_kind)key->kind) {
@@ -315,6 +332,9 @@ uint64_t value_hash(const tdr_value *key)
 		return hash_word(((const struct device_value *)key)->device.type); /* there are few: index or not */
 	case TDR_OBJECT:
 		return hash_bytes(((const struct object_value *)key)->data, ((const struct object_value *)key)->size);
+	case TDR_RREF:
+		rref = ((const struct rref_value *)key)->rref;
+		return rref->ops->hash(rref);
 	case TDR_TUPLE:
 		hash = tdr_value_count(key);
 		for (size_t i = 0; i < tdr_value_count(key); i++)

@@ -36,10 +36,12 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "a small int's bytes a
 	X(REASON_NULL, TDR_EINVAL, "NULL was given where a value is wanted (use tdr_none)")                            \
 	X(REASON_UTF8, TDR_EINVAL, "a string's bytes are not UTF-8 (use tdr_bytes for other data)")                    \
 	X(REASON_FORMAT, TDR_EINVAL, "an object's format is a name of at most 63 bytes")                               \
+	X(REASON_NATIVE_TYPE, TDR_EINVAL, "a native object's type is at most 127 bytes, as in replay::Buffer")         \
 	X(REASON_DEVICE, TDR_EINVAL, "there is no device of this type and index")                                      \
 	X(REASON_DEEP, TDR_ELIMIT, "containers are nested more than 200 deep")                                         \
 	X(REASON_LARGE, TDR_ELIMIT, "a container has more than 2^31 items")                                            \
-	X(REASON_KEY, TDR_ETYPE, "a list, dict, set or tensor cannot be a dict's key or in a set (use a tuple)")       \
+	X(REASON_KEY, TDR_ETYPE,                                                                                       \
+	  "a list, dict, set, tensor or native object cannot be a dict's key or in a set (use a tuple)")               \
 	X(REASON_KEYWORD, TDR_ETYPE, "a keyword is no string")                                                         \
 	X(REASON_TWICE, TDR_EINVAL, "a keyword is given twice")                                                        \
 	X(REASON_KEYWORD_ALONE, TDR_EINVAL, "the last keyword has no value")
@@ -101,6 +103,21 @@ struct object_value {
 	tdr_tensor *tensors[]; /* counted; [ntensors] */
 };
 
+struct rref_value {
+	struct tdr_value head;
+	tdr_rref *rref; /* counted */
+};
+
+/* Room for a native object's type, with its NUL. */
+#define NATIVE_TYPE_SIZE 128
+
+struct native_value {
+	struct tdr_value head;
+	void *object;
+	void (*destructor)(void *object); /* NULL: the object is not the value's */
+	char type[];
+};
+
 /* Past this many items, dicts and sets have an index. */
 #define CONTAINER_FEW 8
 
@@ -124,6 +141,9 @@ tdr_value *value_invalid(enum reason reason);
 /* Keeps the reason's text as the last error, and returns its status. */
 tdr_status reason_error(enum reason reason);
 
+/* TDR_ETYPE that names what was wanted and what came; for a TDR_INVALID value, why it is one. */
+tdr_status wrong_kind(const tdr_value *value, const char *wanted);
+
 /* A string whose bytes are known to be good, or bytes: a copy. */
 tdr_value *blob_new(tdr_kind kind, const void *data, size_t size);
 
@@ -142,6 +162,11 @@ static inline bool value_is_shared(const tdr_value *value)
 {
 	return atomic_load_explicit(&value->refs.count, memory_order_acquire) > 1;
 }
+
+/* ---- native_value.c ---- */
+
+/* Calls the destructor. */
+void native_destroy(struct native_value *value);
 
 /* ---- container.c ---- */
 

@@ -53,7 +53,7 @@ enum extension {
 	EXTENSION_BIGINT = 2,
 	EXTENSION_TENSOR = 3,
 	EXTENSION_DEVICE = 4,
-	EXTENSION_RREF = 5, /* reserved */
+	EXTENSION_RREF = 5, /* what is in it is not the codec's to know */
 
 	EXTENSION_TUPLE = 16,
 	EXTENSION_SET = 17,

@@ -7,6 +7,7 @@
 
 #include "base/utf8.h"
 #include "value/device.h"
+#include "value/rref_value.h"
 
 #include <math.h>
 #include <stdarg.h>
@@ -278,6 +279,21 @@ static void put_device(struct printer *printer, tdr_device device)
 	put(printer, ")", 1);
 }
 
+static void put_rref(struct printer *printer, const tdr_rref *rref)
+{
+	char text[RREF_TEXT_SIZE];
+
+	if (rref->ops->print(rref, text, sizeof(text)) >= 0)
+		put_text(printer, text);
+}
+
+static void put_native(struct printer *printer, const struct native_value *value)
+{
+	put(printer, "<", 1);
+	put_text(printer, value->type);
+	put_format(printer, " at %p>", value->object);
+}
+
 static void put_value(struct printer *printer, const tdr_value *value);
 
 static void put_items(struct printer *printer, const struct container_value *container, const char *open,
@@ -364,7 +380,10 @@ static void put_value(struct printer *printer, const tdr_value *value)
 		put_format(printer, ", %zu bytes>", ((const struct object_value *)value)->size);
 		break;
 	case TDR_RREF:
-		put_text(printer, "<RRef>");
+		put_rref(printer, ((const struct rref_value *)value)->rref);
+		break;
+	case TDR_NATIVE:
+		put_native(printer, (const struct native_value *)value);
 		break;
 	case TDR_INVALID:
 		put_text(printer, "<invalid>");

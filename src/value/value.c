@@ -260,17 +260,35 @@ tdr_value *tdr_value_ref(tdr_value *value)
 	return value;
 }
 
+static void object_empty(struct object_value *object)
+{
+	for (size_t i = 0; i < object->ntensors; i++)
+		tdr_tensor_unref(object->tensors[i]);
+}
+
 static void value_free(tdr_value *value)
 {
-	if (value_is_container(value)) {
+	switch ((tdr_kind)value->kind) {
+	case TDR_LIST:
+	case TDR_TUPLE:
+	case TDR_DICT:
+	case TDR_SET:
 		container_empty((struct container_value *)value);
-	} else if (value->kind == TDR_TENSOR) {
+		break;
+	case TDR_TENSOR:
 		tdr_tensor_unref(((struct tensor_value *)value)->tensor);
-	} else if (value->kind == TDR_OBJECT) {
-		struct object_value *object = (struct object_value *)value;
-
-		for (size_t i = 0; i < object->ntensors; i++)
-			tdr_tensor_unref(object->tensors[i]);
+		break;
+	case TDR_OBJECT:
+		object_empty((struct object_value *)value);
+		break;
+	case TDR_RREF:
+		tdr_rref_unref(((struct rref_value *)value)->rref);
+		break;
+	case TDR_NATIVE:
+		native_destroy((struct native_value *)value);
+		break;
+	default:
+		break;
 	}
 	free(value);
 }
@@ -318,8 +336,7 @@ enum reason value_unfit(const tdr_value *value)
 	return reason;
 }
 
-/* TDR_ETYPE that names what was wanted and what came; for a TDR_INVALID value, why it is one. */
-static tdr_status wrong_kind(const tdr_value *value, const char *wanted)
+tdr_status wrong_kind(const tdr_value *value, const char *wanted)
 {
 	enum reason reason = reason_of(value);
 
