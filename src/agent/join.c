@@ -354,7 +354,7 @@ static tdr_status listen_somewhere(tdr_agent *agent)
 	if (!transport->names_hosts) {
 		snprintf(host, sizeof(host), "%s", bind_host);
 		port = 0;
-	} else if (!options->advertise && !options->interface && route_size == 0)
+	} else if (!options->advertise && !options->interface && route_size == 0) {
 		snprintf(host, sizeof(host), "127.0.0.1");
 	} else {
 		address_choose(options->advertise ? host : NULL, options->interface, route_size ? &route : NULL, host);

@@ -99,8 +99,7 @@ struct listener;
 
 struct transport {
 	const char *name; /* the addresses' scheme */
-	bool
-	    names_hosts; /* its addresses name hosts, of which one is chosen to be told; else what is listened on is told */
+	bool names_hosts; /* in its addresses; of hosts one is chosen to be told, else what is listened on is told */
 	/* Why it cannot be used on this machine, or NULL if it can. */
 	const char *(*unavailable)(void);
 	/*
