@@ -37,7 +37,13 @@
 	X(INT, heartbeat_ms, 1000, "ms", "after which a silent connection is asked for a sign of life; 0: never")      \
 	X(INT, heartbeat_bound_ms, 10000, "ms", "of silence after which a worker counts as gone, at the least")        \
 	X(INT, connect_timeout_ms, 10000, "ms", "for one connection to be made and greeted")                           \
-	X(INT, dump_signal, 0, "signal", "on which what is stuck is written to the log; 0: none")
+	X(INT, dump_signal, 0, "signal", "on which what is stuck is written to the log; 0: none")                      \
+	X(TEXT, backend, NULL, "name", "what makes the agent, see tendril/backend.h; unset: TENDRIL")                  \
+	X(TEXT, fail_messages, NULL, "list", "backend FAULTY: types of messages that fail, such as SCRIPT_CALL")       \
+	X(INT, fail_sends, 0, "", "backend FAULTY: how often each such message fails before it is sent")               \
+	X(TEXT, delay_messages, NULL, "list",                                                                          \
+	  "backend FAULTY: types held back and for how many s, as SCRIPT_CALL=1.5")                                    \
+	X(INT, device_count, 0, "", "accelerators that device maps may name")
 
 typedef struct tdr_agent_options {
 	size_t size; /* sizeof(tdr_agent_options) */

@@ -9,6 +9,7 @@
  */
 #include "agent/internal.h"
 
+#include "agent/faulty.h"
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/fork.h"
@@ -228,6 +229,8 @@ static tdr_status agent_make(const char *name, const tdr_agent_options *options,
 	status = options_copy(options, &agent->options);
 	if (status == TDR_OK)
 		status = make_parts(agent);
+	if (status == TDR_OK)
+		status = faulty_new(agent, &agent->faulty);
 	if (status != TDR_OK) {
 		agent_drop(agent);
 		return status;
@@ -253,6 +256,7 @@ void agent_drop(tdr_agent *agent)
 {
 	if (!refcount_put(&agent->holds))
 		return;
+	faulty_free(agent->faulty);
 	links_free(agent->links);
 	for (uint32_t i = 0; i < agent->npeers_made; i++) {
 		call_table_fini(&agent->peers[i].calls);
@@ -329,6 +333,7 @@ void agent_leave(tdr_agent *agent, bool flush)
 
 	if (before == AGENT_LEFT)
 		return;
+	faulty_close(agent->faulty);
 	if (agent->links)
 		links_close(agent->links, flush);
 	for (uint32_t i = 0; i < count; i++) {

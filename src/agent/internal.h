@@ -110,6 +110,8 @@ struct metrics {
 	_Atomic uint64_t latency_us;               /* their sum */
 };
 
+struct faulty;
+
 /* ---- collectives ---- */
 
 struct collectives {
@@ -136,6 +138,7 @@ struct tdr_agent {
 	struct interceptors interceptors;
 	struct metrics metrics;
 	struct collectives collectives;
+	struct faulty *faulty; /* NULL but for backend FAULTY */
 
 	pthread_mutex_t lock;   /* guards `state` and `idle_waiters` */
 	_Atomic uint32_t state; /* enum agent_state */

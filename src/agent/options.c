@@ -26,6 +26,8 @@ static const struct {
     {"heartbeat_bound_ms", 1, INT64_C(1) << 31},
     {"connect_timeout_ms", 1, INT64_C(1) << 31},
     {"dump_signal", 0, 64},
+    {"fail_sends", INT32_MIN, INT32_MAX}, /* faulty.c has more to say of it */
+    {"device_count", 0, 4096},
 };
 
 void tdr_agent_options_init(tdr_agent_options *options)

@@ -6,6 +6,7 @@
  * the end of the peer - completes it, so that it completes once. It is counted: by the table, by its timer while that is set, and by who
  * cancels or waits for its future.
  */
+#include "agent/faulty.h"
 #include "agent/internal.h"
 
 #include "base/clock.h"
@@ -459,7 +460,8 @@ static tdr_status launch(struct outgoing *outgoing, struct encoder *encoder, int
 			    (uint32_t)MIN_OF(MAX_OF(deadline_ms - clock_ms(), (int64_t)1), (int64_t)UINT32_MAX);
 	}
 	message.call_id = outgoing->id;
-	status = link_send(peer->link, &message);
+	status = faulty_send(agent->faulty, peer->link, FAULTY_CALL, outgoing->function, message.body,
+	                     message.body_size, &message);
 	if (status != TDR_OK) {
 		struct outgoing *mine = table_take(&peer->calls, outgoing->id);
 
