@@ -6,6 +6,7 @@
 #include <tendril/agent.h>
 #include <tendril/api.h>
 #include <tendril/args.h>
+#include <tendril/backend.h>
 #include <tendril/engine.h>
 #include <tendril/function.h>
 #include <tendril/future.h>

@@ -205,7 +205,7 @@ static tdr_status make_parts(tdr_agent *agent)
 	return status;
 }
 
-static tdr_status agent_make(const char *name, const tdr_agent_options *options, tdr_agent **ret_agent)
+tdr_status agent_make(const char *name, const tdr_agent_options *options, tdr_agent **ret_agent)
 {
 	tdr_agent *agent;
 	tdr_status status;
@@ -244,7 +244,7 @@ tdr_agent *tdr_agent_new(const char *name, const tdr_agent_options *options)
 {
 	tdr_agent *agent;
 
-	return agent_make(name, options, &agent) == TDR_OK ? agent : NULL;
+	return backend_make(name, options, &agent) == TDR_OK ? agent : NULL;
 }
 
 void agent_hold(tdr_agent *agent)
@@ -308,7 +308,7 @@ tdr_status tdr_join(tdr_agent *agent)
 tdr_status tdr_init_rpc(const char *name, const tdr_agent_options *options, tdr_agent **ret_agent)
 {
 	tdr_agent *agent;
-	tdr_status status = agent_make(name, options, &agent);
+	tdr_status status = backend_make(name, options, &agent);
 
 	if (status != TDR_OK)
 		return status;

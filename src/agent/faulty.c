@@ -453,17 +453,16 @@ static void fire(struct timer *timer)
 	struct queue *queue = container_of(timer, struct queue, timer);
 	struct faulty *faulty = queue->faulty;
 	struct held *held;
+	bool more;
 
 	while ((held = take_due(queue)))
 		send_held(held);
 	pthread_mutex_lock(&faulty->lock);
-	queue->armed = !list_empty(&queue->held);
-	if (queue->armed) {
-		held = list_entry(queue->held.next, struct held, node);
-		timer_set(faulty->agent->engine, timer, held->due_ms);
-	}
+	more = queue->armed = !list_empty(&queue->held);
+	if (more)
+		timer_set(faulty->agent->engine, timer, list_entry(queue->held.next, struct held, node)->due_ms);
 	pthread_mutex_unlock(&faulty->lock);
-	if (!held)
+	if (!more)
 		agent_drop(faulty->agent); /* perhaps the last, and `faulty` is gone with it */
 }
 

@@ -138,6 +138,7 @@ struct tdr_agent {
 	struct interceptors interceptors;
 	struct metrics metrics;
 	struct collectives collectives;
+	const char *backend;   /* the name of what made it; never freed */
 	struct faulty *faulty; /* NULL but for backend FAULTY */
 
 	pthread_mutex_t lock;   /* guards `state` and `idle_waiters` */
@@ -164,6 +165,10 @@ struct tdr_agent {
 tdr_status agent_meet(tdr_agent *agent);
 
 struct links *agent_make_links(tdr_agent *agent);
+
+/* Makes an agent by the backend that the options name; by our own, which is TENDRIL or FAULTY. */
+tdr_status backend_make(const char *name, const tdr_agent_options *options, tdr_agent **ret_agent);
+tdr_status agent_make(const char *name, const tdr_agent_options *options, tdr_agent **ret_agent);
 
 /* Closes the lanes, ends what is under way, and is a member no more; once. `flush`: after what was queued has gone out. */
 void agent_leave(tdr_agent *agent, bool flush);
