@@ -125,7 +125,7 @@ TDR_API tdr_value *tdr_native(const char *type, void *object, void (*destructor)
 TDR_API tdr_value *tdr_value_ref(tdr_value *value);
 TDR_API tdr_value *tdr_value_unref(tdr_value *value);
 
-/* The last one to be dropped lets go of the value that is referred to. From any thread. */
+/* Counting those who hold it, on any thread: once the last of them has dropped it, this process needs its value no more. */
 TDR_API tdr_rref *tdr_rref_ref(tdr_rref *rref);
 TDR_API tdr_rref *tdr_rref_unref(tdr_rref *rref);
 

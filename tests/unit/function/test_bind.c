@@ -2,6 +2,7 @@
 /* Arguments bound to parameters: what they become, and the words in which they are refused. */
 #include "base/macros.h"
 #include "function/schema.h"
+#include "unit/value/fake_rref.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -251,6 +252,50 @@ static void test_lists_of_a_length(void **state)
 	              "f(): argument 'a' (position 1) must be int[2] or None, not str");
 }
 
+static void test_references(void **state)
+{
+	check_bound("f(RRef a, RRef? b, RRef[] c)",
+	            TDR_ARGS(fake_rref_value(1, 2), tdr_none(), TDR_ARGS(fake_rref_value(3, 4))), NULL,
+	            "[RRef(worker1, 2), None, [RRef(worker3, 4)]]");
+	check_bound("f(Any a, Dict(RRef, int) b)", TDR_ARGS(fake_rref_value(1, 2), DICT(fake_rref_value(3, 4))), NULL,
+	            "[RRef(worker1, 2), {RRef(worker3, 4): 0}]");
+	check_refused("f(RRef a)", TDR_ARGS(1), NULL, "f(): argument 'a' (position 1) must be RRef, not int");
+	check_refused("f(Tensor a)", TDR_ARGS(fake_rref_value(1, 2)), NULL,
+	              "f(): argument 'a' (position 1) must be Tensor, not RRef");
+	check_refused("f(int[2] a)", TDR_ARGS(fake_rref_value(1, 2)), NULL,
+	              "f(): argument 'a' (position 1) must be int[2], not RRef");
+	check_refused("f(RRef[] a)", TDR_ARGS(TDR_ARGS(fake_rref_value(1, 2), "x")), NULL,
+	              "f(): argument 'a'[1] must be RRef, not str");
+	assert_int_equal(fake_rrefs_alive, 0);
+}
+
+static void destroy(void *object)
+{
+	++*(int *)object;
+}
+
+/* Whatever is bound or refused, an object lives as long as the arguments. */
+static void test_native_objects(void **state)
+{
+	int destroyed = 0;
+	tdr_value *object = tdr_native("test::Object", &destroyed, destroy);
+	char text[64], wanted[TEXT_SIZE];
+
+	tdr_value_print(object, text, sizeof(text));
+	snprintf(wanted, sizeof(wanted), "[%s, [%s], {'x': %s}]", text, text, text);
+	check_bound(
+	    "f(Any a, Any[] b, Dict(str, Any) c)",
+	    TDR_ARGS(tdr_value_ref(object), TDR_ARGS(tdr_value_ref(object)), TDR_KWARGS("x", tdr_value_ref(object))),
+	    NULL, wanted);
+	check_refused("f(RRef a)", TDR_ARGS(tdr_value_ref(object)), NULL,
+	              "f(): argument 'a' (position 1) must be RRef, not native");
+	check_refused("f(int a)", NULL, TDR_KWARGS("a", tdr_value_ref(object)),
+	              "f(): argument 'a' must be int, not native");
+	assert_int_equal(destroyed, 0);
+	tdr_value_unref(object);
+	assert_int_equal(destroyed, 1);
+}
+
 /* What conforms is passed on as it is; what does not is copied, and the caller's value stays. */
 static void test_copies_only_what_changes(void **state)
 {
@@ -320,6 +365,7 @@ int main(void)
 	    cmocka_unit_test(test_conversions),        cmocka_unit_test(test_containers),
 	    cmocka_unit_test(test_lists_of_a_length),  cmocka_unit_test(test_copies_only_what_changes),
 	    cmocka_unit_test(test_invalid_values),     cmocka_unit_test(test_type_convert),
+	    cmocka_unit_test(test_references),         cmocka_unit_test(test_native_objects),
 	};
 
 	return cmocka_run_group_tests_name("function/bind", tests, NULL, NULL);

@@ -16,7 +16,8 @@ tdr_value *args_of_cxx(tdr_tensor *tensor)
 	unsigned char byte = 200;
 
 	return TDR_ARGS(1, -2L, 3LL, 4U, 18446744073709551615ULL, 0.5, 0.25F, "text", text, none, small, byte,
-	                tdr_none(), tensor, static_cast<tdr_tensor *>(nullptr), tdr_bool(true));
+	                tdr_none(), tensor, static_cast<tdr_tensor *>(nullptr), static_cast<tdr_rref *>(nullptr),
+	                tdr_bool(true));
 }
 
 tdr_value *kwargs_of_cxx(void)

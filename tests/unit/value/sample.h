@@ -23,7 +23,7 @@ size_t sample_find(const char *name, size_t size);
 /* A random number from `state`, which is any number but 0 to begin with. */
 uint64_t sample_random(uint64_t *state);
 
-/* A random value of any kind but RREF, with at most `depth` containers in each other. */
+/* A random value of any kind but RREF and NATIVE, with at most `depth` containers in each other. */
 tdr_value *sample_random_value(uint64_t *state, unsigned depth);
 
 #endif

@@ -84,7 +84,7 @@ static void test_cxx(void **state)
 	assert_int_equal(tdr_tensor_zeros(TDR_F32, TDR_SHAPE(2), &tensor), TDR_OK);
 	assert_prints(args_of_cxx(tensor),
 	              "(1, -2, 3, 4, 18446744073709551615, 0.5, 0.25, 'text', 'text', None, -3, 200, "
-	              "None, Tensor(f32, [2]), None, True)");
+	              "None, Tensor(f32, [2]), None, None, True)");
 	assert_prints(kwargs_of_cxx(), "{'lr': 0.05, 'steps': 3, 'nested': (1, 'x')}");
 	assert_prints(no_args_of_cxx(), "()");
 	tdr_tensor_unref(tensor);
