@@ -7,7 +7,7 @@
  * agreed on by rounds: each member waits until it is idle, then all gather how busy they are and how much has begun so
  * far; when nobody is busy and nothing has begun since the round before, no call can be under way anywhere, and all leave.
  */
-#include "agent/internal.h"
+#include "agent/view.h"
 
 #include "agent/faulty.h"
 #include "base/clock.h"
@@ -105,7 +105,7 @@ bool agent_await_idle(tdr_agent *agent, int64_t deadline_ms)
 static void on_message(void *context, struct link *link, const struct message *message, unsigned turn)
 {
 	tdr_agent *agent = context;
-	struct peer *peer = &agent->peers[link_peer(link)->id];
+	struct peer *peer = link_user(link);
 
 	switch (message->type) {
 	case MESSAGE_CALL:
@@ -130,16 +130,12 @@ static void on_message(void *context, struct link *link, const struct message *m
 
 static void on_broken(void *context, struct link *link, const char *text)
 {
-	tdr_agent *agent = context;
-	struct peer *peer = &agent->peers[link_peer(link)->id];
-
-	outgoing_fail_all(peer, TDR_EUNKNOWN_OUTCOME, text, false, link_epoch(link));
+	outgoing_fail_all(link_user(link), TDR_EUNKNOWN_OUTCOME, text, false, link_epoch(link));
 }
 
 static void on_gone(void *context, struct link *link, tdr_status status, const char *text)
 {
-	tdr_agent *agent = context;
-	struct peer *peer = &agent->peers[link_peer(link)->id];
+	struct peer *peer = link_user(link);
 
 	outgoing_fail_all(peer, status, text, true, 0);
 	serve_cancel_all(peer);
@@ -224,7 +220,9 @@ tdr_status agent_make(const char *name, const tdr_agent_options *options, tdr_ag
 	agent->fork_generation = fork_generation();
 	snprintf(agent->name, sizeof(agent->name), "%s", name);
 	pthread_mutex_init(&agent->lock, NULL);
+	pthread_mutex_init(&agent->view_lock, NULL);
 	list_init(&agent->idle_waiters);
+	list_init(&agent->peers);
 	collectives_init(&agent->collectives);
 	status = options_copy(options, &agent->options);
 	if (status == TDR_OK)
@@ -258,12 +256,8 @@ void agent_drop(tdr_agent *agent)
 		return;
 	faulty_free(agent->faulty);
 	links_free(agent->links);
-	for (uint32_t i = 0; i < agent->npeers_made; i++) {
-		call_table_fini(&agent->peers[i].calls);
-		pthread_mutex_destroy(&agent->peers[i].served_lock);
-	}
-	free(agent->peers);
-	free(agent->by_name);
+	views_fini(agent);
+	tdr_value_unref(agent->description);
 	collectives_fini(&agent->collectives);
 	interceptors_fini(&agent->interceptors);
 	registry_free(agent->registry);
@@ -275,6 +269,7 @@ void agent_drop(tdr_agent *agent)
 	tdr_engine_unref(agent->options.engine);
 	options_fini(&agent->options);
 	pthread_mutex_destroy(&agent->lock);
+	pthread_mutex_destroy(&agent->view_lock);
 	free(agent);
 }
 
@@ -301,7 +296,7 @@ tdr_status tdr_join(tdr_agent *agent)
 	(void)agent_set_state(agent, AGENT_JOINING, AGENT_MEMBER);
 	links_admit(agent->links); /* not before: what others call may want to call in turn */
 	LOG(TDR_LOG_INFO, "event=joined worker=%s rank=%u size=%u address=%s", agent->name, agent->self.id,
-	    atomic_load(&agent->npeers), agent->self.address);
+	    view_count(agent_view(agent)), agent->self.address);
 	return TDR_OK;
 }
 
@@ -329,16 +324,17 @@ tdr_status tdr_init_rpc(const char *name, const tdr_agent_options *options, tdr_
 void agent_leave(tdr_agent *agent, bool flush)
 {
 	uint32_t before = atomic_exchange(&agent->state, AGENT_LEFT);
-	uint32_t count = atomic_load(&agent->npeers);
 
 	if (before == AGENT_LEFT)
 		return;
 	faulty_close(agent->faulty);
 	if (agent->links)
 		links_close(agent->links, flush);
-	for (uint32_t i = 0; i < count; i++) {
-		outgoing_fail_all(&agent->peers[i], TDR_ESHUTDOWN, "the agent has been shut down", true, 0);
-		serve_cancel_all(&agent->peers[i]);
+	list_for_each(node, &agent->peers) { /* no more come, now that the links are closed */
+		struct peer *peer = list_entry(node, struct peer, node);
+
+		outgoing_fail_all(peer, TDR_ESHUTDOWN, "the agent has been shut down", true, 0);
+		serve_cancel_all(peer);
 	}
 	collectives_close(&agent->collectives);
 	agent_mark_left(agent);
@@ -358,7 +354,7 @@ static tdr_value *describe_activity(const tdr_agent *agent, uint64_t activity)
 /* Rounds until nobody has anything under way. */
 static tdr_status agree_to_leave(tdr_agent *agent, int64_t deadline_ms)
 {
-	uint32_t count = atomic_load(&agent->npeers);
+	uint32_t count = view_count(agent_view(agent));
 	tdr_value **values = calloc(count, sizeof(*values));
 	int64_t before = -1, now = -2;
 	bool busy = true;
@@ -499,40 +495,38 @@ tdr_worker tdr_agent_worker(const tdr_agent *agent)
 
 size_t tdr_worker_count(const tdr_agent *agent)
 {
-	return atomic_load(&agent->npeers);
+	return view_count(agent_view(agent));
 }
 
 tdr_status tdr_worker_at(const tdr_agent *agent, size_t index, tdr_worker *ret_worker)
 {
-	if (index >= atomic_load(&agent->npeers))
-		return error_set(TDR_ENOWORKER, "name:%s,rank:%u could not find destination id %zu", agent->name,
-		                 agent->self.id, index);
-	*ret_worker = worker_of(link_peer(agent->peers[index].link));
+	const struct view *view = agent_view(agent);
+
+	if (index >= view_count(view))
+		return error_set(TDR_ENOWORKER, "name:%s,rank:%u has %u members, and none at %zu", agent->name,
+		                 agent->self.id, view_count(view), index);
+	*ret_worker = worker_of(link_peer(view->members[index]->link));
 	return TDR_OK;
 }
 
 tdr_status tdr_worker_by_id(const tdr_agent *agent, uint32_t id, tdr_worker *ret_worker)
 {
-	return tdr_worker_at(agent, id, ret_worker);
+	const struct peer *peer = view_by_id(agent_view(agent), id);
+
+	if (!peer)
+		return error_set(TDR_ENOWORKER, "name:%s,rank:%u could not find destination id %u", agent->name,
+		                 agent->self.id, id);
+	*ret_worker = worker_of(link_peer(peer->link));
+	return TDR_OK;
 }
 
 tdr_status agent_find_peer(tdr_agent *agent, const char *name, struct peer **ret_peer)
 {
-	uint32_t low = 0, high = atomic_load(&agent->npeers);
+	struct peer *peer = name ? view_by_name(agent_view(agent), name) : NULL;
 
-	while (name && low < high) {
-		uint32_t middle = low + (high - low) / 2;
-		struct peer *peer = &agent->peers[agent->by_name[middle]];
-		int order = strcmp(name, link_peer(peer->link)->name);
-
-		if (order == 0) {
-			*ret_peer = peer;
-			return TDR_OK;
-		}
-		if (order > 0)
-			low = middle + 1;
-		else
-			high = middle;
+	if (peer) {
+		*ret_peer = peer;
+		return TDR_OK;
 	}
 	return error_set(TDR_ENOWORKER, "name:%s,rank:%u could not find destination name %s", agent->name,
 	                 agent->self.id, name ? name : "NULL");
@@ -540,7 +534,7 @@ tdr_status agent_find_peer(tdr_agent *agent, const char *name, struct peer **ret
 
 tdr_status tdr_worker_by_name(const tdr_agent *agent, const char *name, tdr_worker *ret_worker)
 {
-	struct peer *peer;
+	struct peer *peer = NULL;
 	tdr_status status = agent_find_peer((tdr_agent *)agent, name, &peer);
 
 	if (status == TDR_OK)

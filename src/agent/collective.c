@@ -2,6 +2,7 @@
 /* Collectives: entering a gather, waiting for it, and the public calls that stand on that. */
 #include "agent/gather.h"
 
+#include "agent/view.h"
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/fork.h"
@@ -117,7 +118,7 @@ static tdr_status await(struct gather *gather, int64_t timeout_ms, tdr_value **r
 static void look_for_gone(const struct gather *gather)
 {
 	for (uint32_t i = 0; i < gather->occasion.count; i++) {
-		struct peer *peer = &gather->agent->peers[occasion_id(&gather->occasion, i)];
+		struct peer *peer = view_by_id(agent_view(gather->agent), occasion_id(&gather->occasion, i));
 		tdr_status status = link_check(peer->link);
 
 		if (status != TDR_OK && status != TDR_ESHUTDOWN)
@@ -185,7 +186,7 @@ static tdr_status resolve_names(tdr_agent *agent, size_t count, const char *cons
 	for (size_t i = 1; i < count; i++)
 		if (ids[i] == ids[i - 1])
 			return error_set(TDR_EINVAL, "worker '%s' is named twice",
-			                 link_peer(agent->peers[ids[i]].link)->name);
+			                 link_peer(view_by_id(agent_view(agent), ids[i])->link)->name);
 	if (!self)
 		return error_set(TDR_EINVAL, "worker '%s' takes part in a collective that does not name it",
 		                 agent->name);
@@ -219,8 +220,8 @@ static tdr_status prepare(tdr_agent *agent, size_t count, const char *const name
 		                 agent->name);
 	if (count == 0)
 		return TDR_OK;
-	if (count > atomic_load(&agent->npeers))
-		return error_set(TDR_EINVAL, "%zu names, in a group of %u", count, atomic_load(&agent->npeers));
+	if (count > view_count(agent_view(agent)))
+		return error_set(TDR_EINVAL, "%zu names, in a group of %u", count, view_count(agent_view(agent)));
 	*ret_ids = calloc(count, sizeof(**ret_ids));
 	if (!*ret_ids)
 		return error_nomem();
@@ -235,7 +236,7 @@ static tdr_status prepare(tdr_agent *agent, size_t count, const char *const name
 tdr_status tdr_all_gather(tdr_agent *agent, tdr_value *value, size_t count, const char *const names[],
                           int64_t timeout_ms, tdr_value **ret_values)
 {
-	uint32_t *ids = NULL, members = count ? (uint32_t)count : atomic_load(&agent->npeers);
+	uint32_t *ids = NULL, members = count ? (uint32_t)count : view_count(agent_view(agent));
 	tdr_value **values = NULL, *all;
 	tdr_status status = forked(agent->fork_generation)
 	                        ? error_set(TDR_EFORKED, "agent '%s' belongs to the parent process", agent->name)
@@ -253,7 +254,8 @@ tdr_status tdr_all_gather(tdr_agent *agent, tdr_value *value, size_t count, cons
 	if (status == TDR_OK) {
 		all = tdr_dict_new();
 		for (uint32_t i = 0; i < members; i++)
-			(void)tdr_dict_set(all, link_peer(agent->peers[ids ? ids[i] : i].link)->name, values[i]);
+			(void)tdr_dict_set(all, link_peer(view_by_id(agent_view(agent), ids ? ids[i] : i)->link)->name,
+			                   values[i]);
 		if (tdr_value_kind(all) != TDR_INVALID) {
 			*ret_values = all;
 		} else {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Insight: key-value metrics, and a dump of what is stuck, where and for how long, on a call or a signal. */
-#include "agent/internal.h"
+#include "agent/view.h"
 
 #include "base/error.h"
 #include "base/fork.h"
@@ -31,7 +31,6 @@ struct buffer agent_dump_text(tdr_agent *agent)
 {
 	struct engine_stats stats = engine_stats(agent->engine);
 	struct buffer text = {0};
-	uint32_t count = atomic_load(&agent->npeers);
 
 	buffer_printf(
 	    &text,
@@ -39,10 +38,14 @@ struct buffer agent_dump_text(tdr_agent *agent)
 	    "wait, %u tasks queued\n",
 	    agent->name, agent_state_name(agent_state(agent)), atomic_load(&agent->outstanding),
 	    atomic_load(&agent->serving), stats.threads, stats.running, stats.blocked, stats.queued);
-	for (uint32_t i = 0; i < count; i++) {
-		outgoing_dump(&agent->peers[i], &text);
-		serve_dump(&agent->peers[i], &text);
+	pthread_mutex_lock(&agent->view_lock);
+	list_for_each(node, &agent->peers) {
+		struct peer *peer = list_entry(node, struct peer, node);
+
+		outgoing_dump(peer, &text);
+		serve_dump(peer, &text);
 	}
+	pthread_mutex_unlock(&agent->view_lock);
 	return text;
 }
 
@@ -100,20 +103,25 @@ static uint64_t resident_bytes(void)
 
 static void put_links(tdr_agent *agent, tdr_value *info)
 {
-	uint32_t count = atomic_load(&agent->npeers), up = 0;
+	const struct view *view = agent_view(agent);
 	struct lane_stats sum = {0};
+	uint64_t up = 0;
 
-	for (uint32_t i = 0; i < count; i++) {
-		struct lane_stats stats = link_stats(agent->peers[i].link);
+	pthread_mutex_lock(&agent->view_lock);
+	list_for_each(node, &agent->peers) {
+		struct link *link = list_entry(node, struct peer, node)->link;
+		struct lane_stats stats = link_stats(link);
 
-		up += link_state(agent->peers[i].link) == LINK_UP;
+		up += link_state(link) == LINK_UP;
 		sum.messages_sent += stats.messages_sent;
 		sum.messages_received += stats.messages_received;
 		sum.bytes_sent += stats.bytes_sent;
 		sum.bytes_received += stats.bytes_received;
 		sum.bytes_queued += stats.bytes_queued;
 	}
-	put(info, "agent.workers", count);
+	pthread_mutex_unlock(&agent->view_lock);
+	put(info, "agent.workers", view_count(view));
+	put(info, "agent.epoch", view ? view->epoch : 0);
 	put(info, "agent.connections", up);
 	put(info, "agent.messages_sent", sum.messages_sent);
 	put(info, "agent.messages_received", sum.messages_received);

@@ -11,6 +11,7 @@
  */
 #include "agent/gather.h"
 
+#include "agent/view.h"
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/log.h"
@@ -39,9 +40,14 @@ struct letter {
 	char *text;
 };
 
+static struct peer *gather_peer(const struct gather *gather, uint32_t index)
+{
+	return view_by_id(agent_view(gather->agent), occasion_id(&gather->occasion, index));
+}
+
 const char *gather_name(const struct gather *gather, uint32_t index)
 {
-	return link_peer(gather->agent->peers[occasion_id(&gather->occasion, index)].link)->name;
+	return link_peer(gather_peer(gather, index)->link)->name;
 }
 
 /* ---- gathers; with the lock held ---- */
@@ -166,7 +172,7 @@ static tdr_status write_letter(struct gather *gather, struct list *letters, uint
 		LOG(TDR_LOG_ERROR, "event=collective_letter_lost reason=\"out of memory\"");
 		return TDR_OK; /* the others' deadlines tell them */
 	}
-	letter->link = gather->agent->peers[occasion_id(&gather->occasion, to)].link;
+	letter->link = gather_peer(gather, to)->link;
 	letter->type = up ? MESSAGE_GATHER : MESSAGE_SCATTER;
 	encoder_init(&letter->encoder, &gather->agent->codec_limits);
 	written = write_body(gather, &letter->encoder, up, status, text);
@@ -345,7 +351,7 @@ static tdr_status read_head(struct decoder *decoder, tdr_agent *agent, struct oc
 	if (status != TDR_OK)
 		return status;
 	memcpy(ret_occasion->topic, text, size);
-	status = occasion_read_members(decoder, atomic_load(&agent->npeers), ret_occasion);
+	status = occasion_read_members(decoder, view_count(agent_view(agent)), ret_occasion);
 	if (status == TDR_OK)
 		status = decode_uint(decoder, &ret_occasion->sequence);
 	if (status == TDR_OK)

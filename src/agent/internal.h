@@ -93,9 +93,12 @@ struct call_table {
 
 /* ---- what we have towards one member ---- */
 
+/* Lives until the agent's end, also when its worker has left: links, calls under way and names that were handed out stay valid. */
 struct peer {
 	tdr_agent *agent;
+	struct list node; /* in agent->peers */
 	struct link *link;
+	tdr_value *description; /* what the worker says of itself beside its identity; counted; NULL: nothing */
 	struct call_table calls;
 	pthread_mutex_t served_lock;
 	struct list served; /* calls of the peer's that have not been answered */
@@ -152,16 +155,18 @@ struct tdr_agent {
 	struct rendezvous rendezvous;
 	tdr_store *store; /* with the group's prefix */
 	struct identity self;
+
+	tdr_value *description; /* for other members, beside `self`; counted; NULL: nothing. Set before meeting. */
 	struct links *links;
-	struct peer *peers;      /* [npeers], by id; one of them is ourselves */
-	uint32_t *by_name;       /* [npeers], ids in the order of names */
-	uint32_t npeers_made;    /* of them, set up */
-	_Atomic uint32_t npeers; /* all of them, once they can be used; 0 before */
-	char joined_key[64];     /* what we wrote to the store, to be marked as left */
+	char joined_key[64]; /* what we wrote to the store, to be marked as left */
 	struct dump_signal *signal;
+
+	pthread_mutex_t view_lock;   /* guards `peers`, and one change of `view` against another */
+	struct list peers;           /* every worker that is or was a member; ourselves among them */
+	_Atomic(struct view *) view; /* the current one; NULL before we have joined */
 };
 
-/* The group's table of members, met through the store. Sets rendezvous, store, self, links, peers. */
+/* The group's table of members, met through the store. Sets rendezvous, store, self, links, view. */
 tdr_status agent_meet(tdr_agent *agent);
 
 struct links *agent_make_links(tdr_agent *agent);
@@ -194,7 +199,11 @@ bool agent_await_idle(tdr_agent *agent, int64_t deadline_ms);
 /* One of `outstanding` or `serving` has gone down. */
 void agent_note_end(tdr_agent *agent, _Atomic uint32_t *counter);
 
+/* A member by its name, or the error that says that there is none. */
 tdr_status agent_find_peer(tdr_agent *agent, const char *name, struct peer **ret_peer);
+
+/* A worker that is or was a member; NULL if none was. */
+struct peer *agent_peer_by_incarnation(tdr_agent *agent, uint32_t id, uint64_t incarnation);
 
 /* ---- outgoing.c ---- */
 
@@ -237,7 +246,7 @@ void collective_message(struct peer *peer, const struct message *message);
 void collective_gone(struct peer *peer, tdr_status status, const char *text);
 
 /*
- * All members' values, by id: ret_values [npeers], counted references. `topic` tells gathers of the library's own from the user's.
+ * All members' values, by id: ret_values [count], counted references. `topic` tells gathers of the library's own from the user's.
  * `ids` [count] ascending; NULL: everybody.
  */
 tdr_status gather(tdr_agent *agent, const char *topic, tdr_value *value, const uint32_t *ids, uint32_t count,

@@ -7,7 +7,7 @@
  * succeed or fail alike, and an error names who is missing. A rank's n-th joining of a group goes by keys with n in them, so
  * that a store can serve one run after the other.
  */
-#include "agent/internal.h"
+#include "agent/view.h"
 
 #include "base/clock.h"
 #include "base/error.h"
@@ -29,32 +29,11 @@ enum {
 };
 
 struct record {
-	struct identity who;
+	struct entry entry;
 	uint32_t world_size;
 };
 
 /* ---- records and verdicts as bytes ---- */
-
-static void put_identity(struct encoder *encoder, const struct identity *who)
-{
-	encode_string(encoder, who->name, strlen(who->name));
-	encode_uint(encoder, who->id);
-	encode_uint(encoder, who->incarnation);
-	encode_string(encoder, who->address, strlen(who->address));
-}
-
-static tdr_status read_identity(struct decoder *decoder, struct identity *ret_who)
-{
-	tdr_status status = decode_text(decoder, ret_who->name, sizeof(ret_who->name));
-
-	if (status == TDR_OK)
-		status = decode_u32(decoder, &ret_who->id);
-	if (status == TDR_OK)
-		status = decode_uint(decoder, &ret_who->incarnation);
-	if (status == TDR_OK)
-		status = decode_text(decoder, ret_who->address, sizeof(ret_who->address));
-	return status;
-}
 
 static tdr_status read_record(const tdr_blob *blob, struct record *ret_record)
 {
@@ -64,10 +43,10 @@ static tdr_status read_record(const tdr_blob *blob, struct record *ret_record)
 
 	decoder_init(&decoder, &codec_default_limits, blob->data, blob->size, NULL, 0);
 	status = decode_array(&decoder, &parts);
-	if (status == TDR_OK && parts != 5)
-		status = error_set(TDR_EPROTO, "%zu parts, not 5", parts);
+	if (status == TDR_OK && parts != ENTRY_PARTS + 1)
+		status = error_set(TDR_EPROTO, "%zu parts, not %d", parts, ENTRY_PARTS + 1);
 	if (status == TDR_OK)
-		status = read_identity(&decoder, &ret_record->who);
+		status = entry_read(&decoder, &ret_record->entry);
 	if (status == TDR_OK)
 		status = decode_u32(&decoder, &ret_record->world_size);
 	if (status == TDR_OK)
@@ -86,30 +65,41 @@ static tdr_status set_encoded(tdr_store *store, const char *key, struct encoder 
 
 static tdr_status write_record(tdr_agent *agent, const char *key, uint32_t world_size)
 {
+	const struct entry entry = {.who = agent->self, .description = agent->description};
 	struct encoder encoder;
+	tdr_status status;
 
 	encoder_init(&encoder, &codec_default_limits);
-	encode_array(&encoder, 5);
-	put_identity(&encoder, &agent->self);
+	encode_array(&encoder, ENTRY_PARTS + 1);
+	status = entry_write(&entry, &encoder);
+	if (status != TDR_OK) {
+		encoder_fini(&encoder);
+		return status;
+	}
 	encode_uint(&encoder, world_size);
 	return set_encoded(agent->store, key, &encoder);
 }
 
-static tdr_status write_verdict(tdr_agent *agent, const char *key, tdr_status status, const char *text,
-                                const struct identity *members, uint32_t count)
+static tdr_status write_verdict(tdr_agent *agent, const char *key, tdr_status verdict, const char *text,
+                                const struct entry *members, uint32_t count)
 {
 	struct encoder encoder;
+	tdr_status status = TDR_OK;
 
 	encoder_init(&encoder, &codec_default_limits);
-	encode_array(&encoder, 2 + 4 * (status == TDR_OK ? count : 0));
-	encode_uint(&encoder, status);
+	encode_array(&encoder, 2 + ENTRY_PARTS * (verdict == TDR_OK ? count : 0));
+	encode_uint(&encoder, verdict);
 	encode_string(&encoder, text, strlen(text));
-	for (uint32_t i = 0; status == TDR_OK && i < count; i++)
-		put_identity(&encoder, &members[i]);
+	for (uint32_t i = 0; verdict == TDR_OK && status == TDR_OK && i < count; i++)
+		status = entry_write(&members[i], &encoder);
+	if (status != TDR_OK) {
+		encoder_fini(&encoder);
+		return status;
+	}
 	return set_encoded(agent->store, key, &encoder);
 }
 
-static tdr_status read_verdict(const tdr_blob *blob, struct identity *members, uint32_t count)
+static tdr_status read_verdict(const tdr_blob *blob, struct entry *members, uint32_t count)
 {
 	char text[ERROR_TEXT_SIZE];
 	struct decoder decoder;
@@ -125,14 +115,15 @@ static tdr_status read_verdict(const tdr_blob *blob, struct identity *members, u
 		status = decode_text(&decoder, text, sizeof(text));
 	if (status == TDR_OK && verdict != TDR_OK)
 		return error_set((tdr_status)verdict, "%s", text);
-	if (status == TDR_OK && parts != 2 + (size_t)count * 4)
-		status = error_set(TDR_EMISMATCH, "the group has %zu members, not %u", (parts - 2) / 4, count);
+	if (status == TDR_OK && parts != 2 + (size_t)count * ENTRY_PARTS)
+		status =
+		    error_set(TDR_EMISMATCH, "the group has %zu members, not %u", (parts - 2) / ENTRY_PARTS, count);
 	for (uint32_t i = 0; status == TDR_OK && i < count; i++)
-		status = read_identity(&decoder, &members[i]);
+		status = entry_read(&decoder, &members[i]);
 	for (uint32_t i = 0; status == TDR_OK && i < count; i++)
-		if (members[i].id != i)
+		if (members[i].who.id != i)
 			status = error_set(TDR_EPROTO, "the table of members has rank %u in the place of %u",
-			                   members[i].id, i);
+			                   members[i].who.id, i);
 	return status == TDR_OK ? decode_end(&decoder) : status;
 }
 
@@ -176,32 +167,34 @@ static tdr_status timed_out(tdr_agent *agent, uint64_t round, uint32_t world_siz
 	                 (long long)agent->options.join_timeout_ms, missing);
 }
 
-static tdr_status check_record(const struct record *record, const struct identity *members, uint32_t rank,
+static tdr_status check_record(const struct record *record, const struct entry *members, uint32_t rank,
                                uint32_t world_size)
 {
+	const struct identity *who = &record->entry.who;
+
 	if (record->world_size != world_size)
 		return error_set(TDR_EMISMATCH,
 		                 "the members disagree over the group's size: rank 0 says %u, rank %u ('%s') "
 		                 "says %u",
-		                 world_size, rank, record->who.name, record->world_size);
-	if (record->who.id != rank)
-		return error_set(TDR_EPROTO, "the record of rank %u says rank %u", rank, record->who.id);
+		                 world_size, rank, who->name, record->world_size);
+	if (who->id != rank)
+		return error_set(TDR_EPROTO, "the record of rank %u says rank %u", rank, who->id);
 	for (uint32_t i = 0; i < rank; i++)
-		if (strcmp(members[i].name, record->who.name) == 0)
+		if (strcmp(members[i].who.name, who->name) == 0)
 			return error_set(TDR_EEXISTS,
 			                 "RPC worker name %s is not unique. Workers %u and %u share the same name.",
-			                 record->who.name, i, rank);
+			                 who->name, i, rank);
 	return TDR_OK;
 }
 
 /* Rank 0 reads all records, in order. */
 static tdr_status collect(tdr_agent *agent, uint64_t round, uint32_t world_size, int64_t deadline_ms,
-                          struct identity *members)
+                          struct entry *members)
 {
 	tdr_status verdict = TDR_OK;
 
 	for (uint32_t rank = 0; rank < world_size && verdict == TDR_OK; rank++) {
-		struct record record;
+		struct record record = {0};
 		tdr_blob blob;
 		char key[64];
 
@@ -215,14 +208,14 @@ static tdr_status collect(tdr_agent *agent, uint64_t round, uint32_t world_size,
 		tdr_blob_free(&blob);
 		if (verdict == TDR_OK)
 			verdict = check_record(&record, members, rank, world_size);
-		members[rank] = record.who;
+		members[rank] = record.entry;
 	}
 	return verdict;
 }
 
 /* The table of members, the same for all, or the same error. */
 static tdr_status agree(tdr_agent *agent, uint64_t round, uint32_t world_size, int64_t deadline_ms,
-                        struct identity *members)
+                        struct entry *members)
 {
 	char key[64];
 	tdr_blob blob;
@@ -372,41 +365,6 @@ static tdr_status listen_somewhere(tdr_agent *agent)
 	return TDR_OK;
 }
 
-static int compare_names(const void *a, const void *b, void *context)
-{
-	const struct identity *members = context;
-
-	return strcmp(members[*(const uint32_t *)a].name, members[*(const uint32_t *)b].name);
-}
-
-static tdr_status set_members(tdr_agent *agent, const struct identity *members, uint32_t count)
-{
-	tdr_status status;
-
-	agent->peers = calloc(count, sizeof(*agent->peers));
-	agent->by_name = calloc(count, sizeof(*agent->by_name));
-	if (!agent->peers || !agent->by_name)
-		return error_nomem();
-	for (uint32_t i = 0; i < count; i++) {
-		struct peer *peer = &agent->peers[i];
-
-		peer->agent = agent;
-		call_table_init(&peer->calls);
-		pthread_mutex_init(&peer->served_lock, NULL);
-		list_init(&peer->served);
-		agent->by_name[i] = i;
-	}
-	qsort_r(agent->by_name, count, sizeof(*agent->by_name), compare_names, (void *)members);
-	agent->npeers_made = count;
-	status = links_set_members(agent->links, members, count);
-	if (status != TDR_OK)
-		return status;
-	for (uint32_t i = 0; i < count; i++)
-		agent->peers[i].link = links_get(agent->links, i);
-	atomic_store(&agent->npeers, count);
-	return TDR_OK;
-}
-
 static void draw_incarnation(tdr_agent *agent)
 {
 	while (agent->self.incarnation == 0)
@@ -417,7 +375,7 @@ static void draw_incarnation(tdr_agent *agent)
 tdr_status agent_meet(tdr_agent *agent)
 {
 	int64_t deadline_ms = deadline_after(agent->options.join_timeout_ms);
-	struct identity *members;
+	struct entry *members;
 	uint32_t world_size;
 	uint64_t round = 0;
 	char key[64];
@@ -445,7 +403,7 @@ tdr_status agent_meet(tdr_agent *agent)
 	if (status == TDR_OK)
 		status = agree(agent, round, world_size, deadline_ms, members);
 	if (status == TDR_OK)
-		status = set_members(agent, members, world_size);
-	free(members);
+		status = view_install(agent, 1, members, world_size);
+	entries_fini(members, world_size);
 	return status;
 }

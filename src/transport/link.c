@@ -19,6 +19,7 @@
 #include <assert.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum {
@@ -562,24 +563,46 @@ static void on_timer(struct timer *timer)
 
 /* ---- for those above ---- */
 
-void link_init(struct link *link, struct links *links, const struct identity *peer)
+struct link *link_new(struct links *links, const struct identity *peer, void *user)
 {
-	*link = (struct link){.links = links, .peer = *peer, .self = peer->id == links->config.self.id};
+	struct link *link = calloc(1, sizeof(*link));
+
+	if (!link)
+		return NULL;
+	link->links = links;
+	link->user = user;
+	link->peer = *peer;
+	link->self = peer->id == links->config.self.id && peer->incarnation == links->config.self.incarnation;
 	pthread_mutex_init(&link->lock, NULL);
+	list_init(&link->node);
 	list_init(&link->pending);
 	list_init(&link->kept);
 	list_init(&link->waiters);
 	timer_init(&link->timer, on_timer);
 	link->retry_ms = FIRST_RETRY_MS;
 	atomic_store(&link->window, links->config.credit_bytes);
+	return link;
 }
 
-void link_fini(struct link *link)
+void link_free(struct link *link)
 {
 	assert(!link->dial && !atomic_load(&link->lane) && list_empty(&link->waiters));
 	for (struct list *node; (node = list_shift(&link->pending));)
 		parcel_free(list_entry(node, struct parcel, node));
 	pthread_mutex_destroy(&link->lock);
+	free(link);
+}
+
+void link_retire(struct link *link, tdr_status status, const char *text)
+{
+	struct after after;
+
+	after_init(&after);
+	pthread_mutex_lock(&link->lock);
+	if (link->state < LINK_GONE)
+		become_gone(link, &after, status, "%s", text);
+	pthread_mutex_unlock(&link->lock);
+	after_run(link, &after);
 }
 
 void link_close(struct link *link, bool flush)
@@ -618,6 +641,11 @@ void link_close(struct link *link, bool flush)
 const struct identity *link_peer(const struct link *link)
 {
 	return &link->peer;
+}
+
+void *link_user(const struct link *link)
+{
+	return link->user;
 }
 
 enum link_state link_state(struct link *link)

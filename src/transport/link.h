@@ -65,8 +65,11 @@ struct links *links_new(const struct links_config *config);
 tdr_status links_listen(struct links *links, const struct transport *transport, const char *host, uint16_t port,
                         uint16_t *ret_port);
 
-/* Sets who the members are, in the order of ids 0 to count - 1, itself among them; once. */
-tdr_status links_set_members(struct links *links, const struct identity *members, size_t count);
+/*
+ * A link to a new member, or to ourselves; it takes the place of one that had the same id. Any time, any thread. It lives as long as
+ * `links`; `user` is what link_user gives. Errors: TDR_ENOMEM, TDR_ESHUTDOWN.
+ */
+tdr_status links_add_member(struct links *links, const struct identity *member, void *user, struct link **ret_link);
 
 /* Lets members in, from now on: those who came before were asked to come again. */
 void links_admit(struct links *links);
@@ -74,14 +77,18 @@ void links_admit(struct links *links);
 /* The address that others reach this agent at, once it is known. */
 void links_set_address(struct links *links, const char *address);
 
-/* The link to the member with this id; NULL if there is none. Lives as long as `links`. */
-struct link *links_get(struct links *links, uint32_t id);
-
 /* Tells peers that we leave and closes all lanes: after what was queued has gone out, or at once. Returns when all are closed. */
 void links_close(struct links *links, bool flush);
 struct links *links_free(struct links *links);
 
+/*
+ * The worker is a member no more: the link becomes gone with this status and text, unless it is already, and `gone` is called from
+ * inside. Not with a lock held that `gone` takes.
+ */
+void link_retire(struct link *link, tdr_status status, const char *text);
+
 const struct identity *link_peer(const struct link *link);
+void *link_user(const struct link *link);
 enum link_state link_state(struct link *link);
 const char *link_state_name(enum link_state state);
 

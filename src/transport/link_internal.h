@@ -10,6 +10,8 @@
 
 struct link {
 	struct links *links;
+	struct list node; /* in links->all */
+	void *user;
 	struct identity peer;
 	bool self;
 
@@ -49,9 +51,10 @@ struct links {
 	char group[128];
 	struct listener *listener;
 	pthread_mutex_t lock; /* guards what follows */
-	struct link *members; /* [nmembers]; set once */
-	size_t nmembers;
-	_Atomic size_t count; /* the same, once members may come in; 0 before */
+	struct list all;      /* every link, also of members who are gone; it only grows, and not once we are closing */
+	struct link **members; /* [nmembers], by id: who may come in */
+	size_t nmembers, members_room;
+	bool admitting; /* members may come in */
 	struct list arrivals;
 	size_t narrivals;
 	bool closing;
@@ -63,8 +66,8 @@ struct links {
 void links_hold(struct links *links);
 void links_drop(struct links *links); /* `links` may be gone afterwards */
 
-void link_init(struct link *link, struct links *links, const struct identity *peer);
-void link_fini(struct link *link);
+struct link *link_new(struct links *links, const struct identity *peer, void *user);
+void link_free(struct link *link);
 
 /* The peer has opened `lane` (its reference is taken over on success) and said hello. False: it was refused. */
 bool link_adopt(struct link *link, struct lane *lane, const struct hello *hello);

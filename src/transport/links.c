@@ -21,6 +21,7 @@
 enum {
 	MAX_ARRIVALS = 4096,
 	ARRIVAL_BODY_BYTES = 4096,
+	FIRST_MEMBERS = 16,
 };
 
 struct arrival {
@@ -84,20 +85,54 @@ static bool arrival_leave(struct arrival *arrival)
 	return mine;
 }
 
-static const char *find_fault(const struct links *links, const struct hello *hello)
+/* Where a member with this id is, or would be; with the lock held. */
+static size_t find_place(const struct links *links, uint32_t id)
 {
-	const struct identity *member;
+	size_t low = 0, high = links->nmembers;
 
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+
+		if (links->members[middle]->peer.id < id)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
+}
+
+/* The link to the member who says hello; NULL where there is none, and why. */
+static struct link *find_sender(struct links *links, const struct hello *hello, const char **ret_fault)
+{
+	struct link *link = NULL;
+	size_t place;
+
+	*ret_fault = "it belongs to another group";
 	if (strcmp(hello->group, links->group) != 0)
-		return "it belongs to another group";
+		return NULL;
+	*ret_fault = "the worker that it calls is not here any more";
 	if (hello->to_id != links->config.self.id || hello->to_incarnation != links->config.self.incarnation)
-		return "the worker that it calls is not here any more";
-	if (hello->from.id >= atomic_load(&links->count) || hello->from.id == links->config.self.id)
-		return "it is no member of the group";
-	member = &links->members[hello->from.id].peer;
-	if (member->incarnation != hello->from.incarnation || strcmp(member->name, hello->from.name) != 0)
-		return "it is no member of the group";
-	return NULL;
+		return NULL;
+	*ret_fault = "it is no member of the group";
+	pthread_mutex_lock(&links->lock);
+	place = find_place(links, hello->from.id);
+	if (place < links->nmembers)
+		link = links->members[place];
+	pthread_mutex_unlock(&links->lock);
+	if (!link || link->self || link->peer.id != hello->from.id ||
+	    link->peer.incarnation != hello->from.incarnation || strcmp(link->peer.name, hello->from.name) != 0)
+		return NULL;
+	return link;
+}
+
+static bool is_admitting(struct links *links)
+{
+	bool admitting;
+
+	pthread_mutex_lock(&links->lock);
+	admitting = links->admitting;
+	pthread_mutex_unlock(&links->lock);
+	return admitting;
 }
 
 static void turn_away(struct arrival *arrival, enum refusal refusal, const char *text)
@@ -110,14 +145,15 @@ static void turn_away(struct arrival *arrival, enum refusal refusal, const char 
 static void arrival_match(struct arrival *arrival, const struct hello *hello)
 {
 	struct links *links = arrival->links;
+	struct link *link;
 	const char *fault;
 
-	if (atomic_load(&links->count) == 0) {
+	if (!is_admitting(links)) {
 		turn_away(arrival, REFUSED_EARLY, "it has not joined yet");
 		return;
 	}
-	fault = find_fault(links, hello);
-	if (fault) {
+	link = find_sender(links, hello, &fault);
+	if (!link) {
 		LOG(TDR_LOG_WARN, "event=stranger worker=%s from=%s name=%s reason=\"%s\"", links->config.self.name,
 		    arrival->lane->peer, hello->from.name, fault);
 		pthread_mutex_lock(&links->lock);
@@ -127,7 +163,7 @@ static void arrival_match(struct arrival *arrival, const struct hello *hello)
 		return;
 	}
 	lane_ref(arrival->lane);
-	if (link_adopt(&links->members[hello->from.id], arrival->lane, hello)) {
+	if (link_adopt(link, arrival->lane, hello)) {
 		arrival_unref(arrival);
 		return;
 	}
@@ -233,6 +269,7 @@ struct links *links_new(const struct links_config *config)
 	pool_ref(config->pool);
 	pthread_mutex_init(&links->lock, NULL);
 	list_init(&links->arrivals);
+	list_init(&links->all);
 	return links;
 }
 
@@ -256,25 +293,56 @@ void links_set_address(struct links *links, const char *address)
 	snprintf(links->config.self.address, sizeof(links->config.self.address), "%s", address);
 }
 
-tdr_status links_set_members(struct links *links, const struct identity *members, size_t count)
+/* Puts a link among the members, by id; with the lock held. */
+static tdr_status insert(struct links *links, struct link *link)
 {
-	links->members = calloc(count, sizeof(*links->members));
-	if (!links->members)
-		return error_nomem();
-	for (size_t i = 0; i < count; i++)
-		link_init(&links->members[i], links, &members[i]);
-	links->nmembers = count;
+	size_t place = find_place(links, link->peer.id);
+
+	if (links->closing)
+		return error_set(TDR_ESHUTDOWN, "the agent of worker '%s' is shutting down", links->config.self.name);
+	if (place < links->nmembers && links->members[place]->peer.id == link->peer.id) {
+		links->members[place] = link;
+		return TDR_OK;
+	}
+	if (links->nmembers == links->members_room) {
+		size_t room = MAX_OF(links->members_room * 2, (size_t)FIRST_MEMBERS);
+		struct link **members = realloc(links->members, room * sizeof(struct link *));
+
+		if (!members)
+			return error_nomem();
+		links->members = members;
+		links->members_room = room;
+	}
+	memmove(&links->members[place + 1], &links->members[place], (links->nmembers - place) * sizeof(struct link *));
+	links->members[place] = link;
+	links->nmembers++;
 	return TDR_OK;
+}
+
+tdr_status links_add_member(struct links *links, const struct identity *member, void *user, struct link **ret_link)
+{
+	struct link *link = link_new(links, member, user);
+	tdr_status status;
+
+	if (!link)
+		return error_nomem();
+	pthread_mutex_lock(&links->lock);
+	status = insert(links, link);
+	if (status == TDR_OK) {
+		list_append(&links->all, &link->node);
+		*ret_link = link; /* with the lock held: the member may come in as soon as that is given up */
+	}
+	pthread_mutex_unlock(&links->lock);
+	if (status != TDR_OK)
+		link_free(link);
+	return status;
 }
 
 void links_admit(struct links *links)
 {
-	atomic_store(&links->count, links->nmembers);
-}
-
-struct link *links_get(struct links *links, uint32_t id)
-{
-	return id < links->nmembers ? &links->members[id] : NULL;
+	pthread_mutex_lock(&links->lock);
+	links->admitting = true;
+	pthread_mutex_unlock(&links->lock);
 }
 
 /* Closes the lanes of all who have not been greeted. */
@@ -310,8 +378,8 @@ void links_close(struct links *links, bool flush)
 		links->listener = NULL;
 	}
 	close_arrivals(links);
-	for (size_t i = 0; i < links->nmembers; i++)
-		link_close(&links->members[i], flush);
+	list_for_each(node, &links->all)
+		link_close(list_entry(node, struct link, node), flush);
 	waiter_init(&waiter);
 	pthread_mutex_lock(&links->lock);
 	if (links->active > 0) {
@@ -329,8 +397,8 @@ struct links *links_free(struct links *links)
 	if (!links)
 		return NULL;
 	assert(links->active == 0 && !links->listener && list_empty(&links->arrivals));
-	for (size_t i = 0; i < links->nmembers; i++)
-		link_fini(&links->members[i]);
+	for (struct list *node; (node = list_shift(&links->all));)
+		link_free(list_entry(node, struct link, node));
 	free(links->members);
 	pool_unref(links->config.pool);
 	pthread_mutex_destroy(&links->lock);
