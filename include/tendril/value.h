@@ -110,7 +110,7 @@ TDR_API tdr_value *tdr_device_value(tdr_device device);
 TDR_API tdr_value *tdr_object(const char *format, const void *data, size_t size, size_t ntensors,
                               tdr_tensor *const tensors[]);
 
-/* The reference as a value: it takes one more of it, the caller keeps his. Each place of it in a message is one more. */
+/* The reference as a value: one more is taken, the caller keeps his. Each place of it in a message is one more. */
 TDR_API tdr_value *tdr_rref_value(tdr_rref *rref);
 
 /*
@@ -125,7 +125,7 @@ TDR_API tdr_value *tdr_native(const char *type, void *object, void (*destructor)
 TDR_API tdr_value *tdr_value_ref(tdr_value *value);
 TDR_API tdr_value *tdr_value_unref(tdr_value *value);
 
-/* Counting those who hold it, on any thread: once the last of them has dropped it, this process needs its value no more. */
+/* Counting who holds it, on any thread: once the last one has dropped it, this process needs its value no more. */
 TDR_API tdr_rref *tdr_rref_ref(tdr_rref *rref);
 TDR_API tdr_rref *tdr_rref_unref(tdr_rref *rref);
 

@@ -31,20 +31,20 @@ extern const struct codec_limits codec_default_limits;
 #define RREF_WIRE_MAX 128
 
 /*
- * How references cross: to write or to read one changes who holds what, so that is done by whoever knows the message. Both
- * return what encode_value or decode_value then returns, with its text as the last error. They are called within those,
- * under the locks that their callers hold.
+ * How references cross: to write or to read one changes who holds what, so that is done by whoever knows the message.
+ * What either returns, encode_value or decode_value then returns, with its text as the last error. They are called
+ * within those, under the locks that their callers hold.
  */
 struct codec_rrefs {
 	/*
-	 * Writes what stands for the reference. Called once for each place where a tree has one, in their order; also in a
-	 * tree that fails later, so who encodes takes back what was done for a message that is not sent.
+	 * Writes what stands for the reference. Called once for each place where a tree has one, in their order; also
+	 * in a tree that fails later, so who encodes takes back what was done for a message that is not sent.
 	 */
 	tdr_status (*encode)(void *context, tdr_rref *rref, uint8_t ret_bytes[RREF_WIRE_MAX], size_t *ret_size);
 
 	/*
-	 * From those bytes, which come from outside; what is given back is a new reference. One that was read before a tree
-	 * turned out bad is dropped, inside decode_value.
+	 * From those bytes, which come from outside; what is given back is a new reference. One that was read before a
+	 * tree turned out bad is dropped, inside decode_value.
 	 */
 	tdr_status (*decode)(void *context, const uint8_t *bytes, size_t size, tdr_rref **ret_rref);
 };

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * References as values. What a tdr_rref refers to, and how, is for a layer above, which makes them: it embeds this head as
- * the first member of its own struct. The value layer counts, prints and compares them through `ops`, and has the codec's
- * hooks (codec.h) write and read them.
+ * References as values. What a tdr_rref refers to, and how, is for a layer above, which makes them: it embeds this head
+ * as the first member of its own struct. The value layer counts, prints and compares them through `ops`, and has the
+ * codec's hooks (codec.h) write and read them.
  */
 #ifndef TENDRIL_VALUE_RREF_VALUE_H
 #define TENDRIL_VALUE_RREF_VALUE_H
@@ -12,11 +12,14 @@
 
 #include <tendril/value.h>
 
-/* Called on whichever thread, under no lock of this layer. All are needed. */
+/*
+ * Called on whichever thread, under no lock of this layer. All are needed. Since references are keys, what `equal` and
+ * `hash` say of one never changes.
+ */
 struct rref_ops {
 	/*
-	 * The last reference is gone. In a child made by fork this is called as well: what may be sent or freed there is the
-	 * maker's to say, by `fork_generation`.
+	 * The last reference is gone. In a child made by fork this is called as well: what may be sent or freed there
+	 * is the maker's to say, by `fork_generation`.
 	 */
 	void (*free)(tdr_rref *rref);
 
