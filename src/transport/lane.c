@@ -8,6 +8,7 @@
 
 const struct transport *const transports[] = {
     &transport_tcp,
+    &transport_sim,
     NULL,
 };
 

@@ -115,6 +115,7 @@ struct transport {
 };
 
 extern const struct transport transport_tcp;
+extern const struct transport transport_sim; /* see sim.h */
 
 /* All transports, NULL-terminated. The first is that of addresses without a scheme. */
 extern const struct transport *const transports[];

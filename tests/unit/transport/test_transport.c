@@ -19,6 +19,7 @@ static const struct candidate {
 	const char *host;
 } candidates[] = {
     {&transport_tcp, "127.0.0.1"},
+    {&transport_sim, "conformance"},
 };
 
 static struct place *place_of(void **state)
