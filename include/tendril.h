@@ -7,6 +7,7 @@
 #include <tendril/api.h>
 #include <tendril/args.h>
 #include <tendril/backend.h>
+#include <tendril/device_map.h>
 #include <tendril/engine.h>
 #include <tendril/function.h>
 #include <tendril/future.h>

@@ -224,11 +224,13 @@ tdr_status agent_make(const char *name, const tdr_agent_options *options, tdr_ag
 	list_init(&agent->idle_waiters);
 	list_init(&agent->peers);
 	collectives_init(&agent->collectives);
+	devices_init(&agent->devices);
 	status = options_copy(options, &agent->options);
 	if (status == TDR_OK)
 		status = make_parts(agent);
 	if (status == TDR_OK)
 		status = faulty_new(agent, &agent->faulty);
+	agent->devices.plan.device_count = agent->options.device_count;
 	if (status != TDR_OK) {
 		agent_drop(agent);
 		return status;
@@ -259,6 +261,7 @@ void agent_drop(tdr_agent *agent)
 	views_fini(agent);
 	tdr_value_unref(agent->description);
 	collectives_fini(&agent->collectives);
+	devices_fini(&agent->devices);
 	interceptors_fini(&agent->interceptors);
 	registry_free(agent->registry);
 	tdr_store_unref(agent->store);

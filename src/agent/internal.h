@@ -3,6 +3,7 @@
 #ifndef TENDRIL_AGENT_INTERNAL_H
 #define TENDRIL_AGENT_INTERNAL_H
 
+#include "agent/devices.h"
 #include "base/refcount.h"
 #include "engine/future.h"
 #include "function/call.h"
@@ -141,6 +142,7 @@ struct tdr_agent {
 	struct interceptors interceptors;
 	struct metrics metrics;
 	struct collectives collectives;
+	struct agent_devices devices;
 	const char *backend;   /* the name of what made it; never freed */
 	struct faulty *faulty; /* NULL but for backend FAULTY */
 
