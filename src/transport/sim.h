@@ -25,6 +25,7 @@ struct sim_faults {
 	uint32_t late;         /* it takes up to `max_delay_ms` */
 	uint32_t cut;          /* the lane breaks, with all that is in flight on it */
 	uint32_t hold;         /* nothing more arrives in this direction, for up to `max_hold_ms` */
+	uint32_t reset;        /* of lanes closed at once: what is in flight from that end is lost, too */
 	uint32_t refuse;       /* of attempts to connect: refused */
 	uint32_t bytes_per_ms; /* for messages with large storages, which small ones overtake meanwhile; 0: no limit */
 	int64_t max_delay_ms;
@@ -70,11 +71,12 @@ TDR_MUST_USE tdr_status sim_network_kill(struct sim_network *network, const char
 
 /* ---- insight ---- */
 
-/* What becomes of a message, or of an attempt to connect. */
+/* What becomes of a message, of an attempt to connect, or of the end of a lane. */
 struct sim_fate {
 	int64_t delay_ms;
 	int64_t hold_ms; /* 0: it is not held */
 	bool cut;
+	bool reset;
 	bool refused;
 };
 

@@ -110,6 +110,14 @@ static void discard_letters(struct sim_lane *sim)
 	sim->in_bytes = 0;
 }
 
+/* What has not left the sender, who is over: a kernel would have taken small ones by now. */
+static void discard_unsent(struct sim_lane *sim)
+{
+	list_for_each(node, &sim->large)
+		sim->in_bytes -= letter_of(node)->cost;
+	list_splice(&sim->trash, &sim->large);
+}
+
 /* ---- when something is to be done; with the lock held ---- */
 
 /* When something arrives, or the end of the lane does. */
@@ -179,7 +187,7 @@ void sim_lane_end(struct sim_lane *sim, tdr_status status, bool refused, const c
 	if (other) {
 		other->other = NULL;
 		other->in_ended = true;
-		discard_letters(other);
+		discard_unsent(other);
 		if (before == SIM_ARRIVING && other->state == SIM_CONNECTING)
 			other->answer = SIM_REFUSED;
 		sim_lane_wake(other, 0);
@@ -201,7 +209,7 @@ void sim_lane_break(struct sim_lane *sim, const char *text)
 
 	break_end(sim, text);
 	if (other)
-		break_end(other, text);
+		break_end(other, text); /* which loses what is in flight to it, as the first one did */
 }
 
 /* An end whose patience is over. */
@@ -514,8 +522,10 @@ static tdr_status sim_send(struct lane *lane, const struct message *message)
 	if (!over)
 		post(sim, letter);
 	else
-		status = error_set(TDR_EIO, "the connection to %s is %s%s", lane->peer,
-		                   sim->state == SIM_FLUSHING ? "being closed" : "over", sim->text[0] ? sim->text : "");
+		status = error_set(TDR_EIO, "the connection to %s is over: %s", lane->peer,
+		                   sim->text[0]        ? sim->text
+		                   : sim->close_due_ms ? "it is being closed"
+		                                       : "the peer has ended it");
 	pthread_mutex_unlock(&sim->network->lock);
 	if (over)
 		letter_free(letter);
@@ -540,6 +550,8 @@ static void sim_close(struct lane *lane, bool flush)
 		sim_lane_wake(sim->other, next_due(sim->other));
 		sim_lane_wake(sim, 0);
 	} else {
+		if (sim->other && sim_decide(sim->network, sim->outward).reset)
+			discard_letters(sim->other);
 		sim_lane_end(sim, TDR_OK, false, "");
 	}
 	pthread_mutex_unlock(&sim->network->lock);

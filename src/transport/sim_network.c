@@ -205,6 +205,7 @@ struct sim_fate sim_fate(const struct sim_faults *faults, uint64_t seed, uint16_
 	if (happens(&state, faults->hold))
 		fate.hold_ms = hold_ms;
 	fate.refused = happens(&state, faults->refuse);
+	fate.reset = happens(&state, faults->reset);
 	return fate;
 }
 
@@ -212,8 +213,8 @@ struct sim_fate sim_decide(struct sim_network *network, struct sim_path *path)
 {
 	struct sim_fate fate = sim_fate(&network->faults, network->seed, path->from, path->to, path->count++);
 
-	path->hash ^= (uint64_t)fate.delay_ms << 32 ^ (uint64_t)fate.hold_ms << 2 ^ (uint64_t)fate.cut << 1 ^
-	              (uint64_t)fate.refused;
+	path->hash ^= (uint64_t)fate.delay_ms << 32 ^ (uint64_t)fate.hold_ms << 3 ^ (uint64_t)fate.cut << 2 ^
+	              (uint64_t)fate.reset << 1 ^ (uint64_t)fate.refused;
 	path->hash = draw(&path->hash);
 	if (fate.hold_ms > 0)
 		path->held_until_ms = MAX_OF(path->held_until_ms, clock_ms() + fate.hold_ms);

@@ -194,9 +194,38 @@ const char *worker_name(size_t rank)
 	return name;
 }
 
+/* ---- the transport: TENDRIL_TEST_TRANSPORT=sim lets groups in this process meet over made-up networks ---- */
+
+static bool simulated;
+
+/* Settles the seed of all networks that this process makes: TENDRIL_TEST_SEED, or one by chance. */
+static void choose_transport(void)
+{
+	const char *transport = getenv("TENDRIL_TEST_TRANSPORT"), *seed = getenv("TENDRIL_TEST_SEED");
+	char drawn[32];
+
+	simulated = transport && strcmp(transport, "sim") == 0;
+	if (!simulated)
+		return;
+	snprintf(drawn, sizeof(drawn), "%lld", (long long)(now_ms() % 1000000 + 1));
+	seed = seed && *seed ? seed : drawn;
+	fprintf(stderr, "# networks are simulated; TENDRIL_TEST_SEED=%s\n", seed);
+	setenv("TENDRIL_SIM_SEED", seed, 1);
+}
+
+static bool is_simulated(void)
+{
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+	pthread_once(&once, choose_transport);
+	return simulated;
+}
+
 void member_options(tdr_agent_options *options, size_t rank, size_t count, tdr_store *store)
 {
 	tdr_agent_options_init(options);
+	if (store && is_simulated())
+		options->listen = "sim://members";
 	options->rank = (int64_t)rank;
 	options->world_size = (int64_t)count;
 	options->store = store;
@@ -210,6 +239,8 @@ void member_options(tdr_agent_options *options, size_t rank, size_t count, tdr_s
 void group_make(struct group *group, size_t count, const struct group_config *config)
 {
 	static const struct group_config plain = {0};
+	static _Atomic unsigned groups;
+	unsigned number = atomic_fetch_add(&groups, 1);
 
 	config = config ? config : &plain;
 	*group = (struct group){.count = count};
@@ -220,9 +251,14 @@ void group_make(struct group *group, size_t count, const struct group_config *co
 		assert_int_equal(tdr_engine_new(config->engine, &group->engine), TDR_OK);
 	for (size_t i = 0; i < count; i++) {
 		tdr_agent_options options;
+		char listen[64];
 
 		member_options(&options, i, count, group->store);
 		options.engine = group->engine;
+		if (is_simulated()) { /* a network and ports of its own, for the same fates in every run */
+			snprintf(listen, sizeof(listen), "sim://group%u:%zu", number, i + 1);
+			options.listen = listen;
+		}
 		if (config->configure)
 			config->configure(i, &options);
 		group->agents[i] = tdr_agent_new(worker_name(i), &options);

@@ -8,6 +8,9 @@
  *     expect_status(tdr_rpc_sync(group.agents[0], "worker1", "test::echo", ...), TDR_OK);
  *     group_end(&group);                        all shut down together, gracefully
  *
+ * With TENDRIL_TEST_TRANSPORT=sim in the environment, groups in one process run over a simulated network, whose seed is printed
+ * and may be given again by TENDRIL_TEST_SEED.
+ *
  * Failures are noted by the expect_ functions below, from any thread and also inside functions and callbacks, where an
  * assertion of cmocka must not be used; TEST() fails a test that has noted one, or that leaves anything behind.
  */
@@ -119,7 +122,7 @@ void group_drop(struct group *group);
 /* The name "workerRANK"; valid until the thread's next but seven such call. */
 const char *worker_name(size_t rank);
 
-/* Options as group_start gives them to agents, for a test that makes its own. */
+/* Options as group_start gives them to agents, for a test that makes its own. `store` NULL: in a process of its own. */
 void member_options(tdr_agent_options *options, size_t rank, size_t count, tdr_store *store);
 
 /* ---- calls ---- */
