@@ -2,6 +2,8 @@
 /* Device plans: setting them, telling others of them, and each rule by which those of a group must fit together. */
 #include "agent/device_plan.h"
 
+#include "base/macros.h"
+
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
