@@ -19,7 +19,7 @@ enum {
 	MAX_NESTED = 8, /* backends that make their agents by others */
 };
 
-struct entry {
+struct named_backend {
 	const char *name;
 	tdr_backend backend; /* its text is a copy, and never NULL */
 	void *context;
@@ -38,12 +38,12 @@ static tdr_status make_ours(void *context, const char *worker_name, const tdr_ag
 	return agent_make(worker_name, options, ret_agent);
 }
 
-static struct entry ours = {
+static struct named_backend ours = {
     .name = "TENDRIL",
     .backend = {.size = sizeof(tdr_backend), .text = "the ordinary backend", .make = make_ours},
 };
 
-static struct entry faulty = {
+static struct named_backend faulty = {
     .name = "FAULTY",
     .backend = {.size = sizeof(tdr_backend),
                 .text = "fails or delays messages on purpose: fail_messages, fail_sends, delay_messages",
@@ -54,14 +54,14 @@ static struct entry faulty = {
 /* ---- the table ---- */
 
 static pthread_rwlock_t lock = PTHREAD_RWLOCK_INITIALIZER; /* guards the table, not what it points to */
-static struct entry *first_entries[] = {&ours, &faulty};
-static struct entry **entries = first_entries;
+static struct named_backend *first_entries[] = {&ours, &faulty};
+static struct named_backend **entries = first_entries;
 static size_t count = COUNT_OF(first_entries), room = COUNT_OF(first_entries);
 
 static _Thread_local unsigned nested; /* backends that this thread is inside of */
 
 /* With the lock held. */
-static struct entry *find_locked(const char *name)
+static struct named_backend *find_locked(const char *name)
 {
 	for (size_t i = 0; i < count; i++)
 		if (strcmp(entries[i]->name, name) == 0)
@@ -69,9 +69,9 @@ static struct entry *find_locked(const char *name)
 	return NULL;
 }
 
-static struct entry *find(const char *name)
+static struct named_backend *find(const char *name)
 {
-	struct entry *entry;
+	struct named_backend *entry;
 
 	if (!name)
 		return NULL;
@@ -134,7 +134,7 @@ static tdr_status check(const char *name, const tdr_backend *backend)
 	return TDR_OK;
 }
 
-static void entry_free(struct entry *entry)
+static void entry_free(struct named_backend *entry)
 {
 	if (!entry)
 		return;
@@ -143,9 +143,9 @@ static void entry_free(struct entry *entry)
 	free(entry);
 }
 
-static struct entry *entry_new(const char *name, const tdr_backend *backend, void *context)
+static struct named_backend *entry_new(const char *name, const tdr_backend *backend, void *context)
 {
-	struct entry *entry = calloc(1, sizeof(*entry));
+	struct named_backend *entry = calloc(1, sizeof(*entry));
 
 	if (!entry)
 		return NULL;
@@ -162,7 +162,7 @@ static struct entry *entry_new(const char *name, const tdr_backend *backend, voi
 /* Room for one more; false when memory runs out. With the lock held for writing. */
 static bool grow(void)
 {
-	struct entry **wider;
+	struct named_backend **wider;
 
 	if (count < room)
 		return true;
@@ -179,7 +179,7 @@ static bool grow(void)
 
 tdr_status tdr_register_backend(const char *name, const tdr_backend *backend, void *context)
 {
-	struct entry *entry;
+	struct named_backend *entry;
 	tdr_status status = check(name, backend);
 
 	if (status != TDR_OK)
@@ -216,7 +216,7 @@ const char *tdr_backend_name(size_t index)
 
 const char *tdr_backend_text(const char *name)
 {
-	const struct entry *entry = find(name);
+	const struct named_backend *entry = find(name);
 
 	return entry ? entry->backend.text : NULL;
 }
@@ -225,7 +225,7 @@ const char *tdr_backend_text(const char *name)
 
 tdr_status tdr_backend_construct_options(const char *name, tdr_agent_options *ret_options)
 {
-	const struct entry *entry = find(name);
+	const struct named_backend *entry = find(name);
 
 	if (!entry)
 		return not_found(name);
@@ -238,7 +238,7 @@ tdr_status tdr_backend_construct_options(const char *name, tdr_agent_options *re
 }
 
 /* A copy of a program's options whose backend is TENDRIL, for a backend of the program's to change. */
-static tdr_status make_by(const struct entry *entry, const char *name, tdr_agent_options *options,
+static tdr_status make_by(const struct named_backend *entry, const char *name, tdr_agent_options *options,
                           tdr_agent **ret_agent)
 {
 	tdr_agent *agent = NULL;
@@ -270,7 +270,7 @@ static tdr_status make_by(const struct entry *entry, const char *name, tdr_agent
 tdr_status backend_make(const char *name, const tdr_agent_options *options, tdr_agent **ret_agent)
 {
 	tdr_agent_options copy;
-	const struct entry *entry;
+	const struct named_backend *entry;
 	tdr_agent *agent = NULL;
 	tdr_status status = options_copy(options, &copy);
 

@@ -2,7 +2,7 @@
 /* Device maps of an agent: what the program sets and asks, and what joining makes of them. */
 #include "agent/devices.h"
 
-#include "agent/internal.h"
+#include "agent/view.h"
 #include "base/error.h"
 
 #include <stdlib.h>
@@ -184,6 +184,23 @@ tdr_status devices_check(size_t count, const char *const names[], const tdr_valu
 	for (size_t i = 0; plans && i < count; i++)
 		device_plan_fini(&plans[i]);
 	free(plans);
+	return status;
+}
+
+tdr_status devices_check_members(const struct entry *members, uint32_t count, bool everybody)
+{
+	const char **names = calloc(count + 1, sizeof(*names));
+	const tdr_value **descriptions = calloc(count + 1, sizeof(*descriptions));
+	tdr_status status = names && descriptions ? TDR_OK : error_nomem();
+
+	for (uint32_t i = 0; i < count && status == TDR_OK; i++) {
+		names[i] = members[i].who.name;
+		descriptions[i] = members[i].description;
+	}
+	if (status == TDR_OK)
+		status = devices_check(count, names, descriptions, everybody);
+	free(names);
+	free(descriptions);
 	return status;
 }
 

@@ -7,6 +7,8 @@
 
 #include <pthread.h>
 
+struct entry;
+
 /* All under the lock; the plan changes only before the agent joins. */
 struct agent_devices {
 	pthread_mutex_t lock;
@@ -26,6 +28,9 @@ tdr_status devices_describe(tdr_agent *agent, tdr_value **ret_description);
  */
 tdr_status devices_check(size_t count, const char *const names[], const tdr_value *const descriptions[],
                          bool everybody);
+
+/* The same of members as the store has them. */
+tdr_status devices_check_members(const struct entry *members, uint32_t count, bool everybody);
 
 /*
  * Takes over a member's map towards us, in place of the one it had before. For each member, once devices_check has passed.

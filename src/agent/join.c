@@ -210,7 +210,7 @@ static tdr_status collect(tdr_agent *agent, uint64_t round, uint32_t world_size,
 			verdict = check_record(&record, members, rank, world_size);
 		members[rank] = record.entry;
 	}
-	return verdict;
+	return verdict == TDR_OK ? devices_check_members(members, world_size, true) : verdict;
 }
 
 /* The table of members, the same for all, or the same error. */
@@ -393,7 +393,9 @@ tdr_status agent_meet(tdr_agent *agent)
 		free(members);
 		return error_nomem();
 	}
-	status = listen_somewhere(agent);
+	status = devices_describe(agent, &agent->description);
+	if (status == TDR_OK)
+		status = listen_somewhere(agent);
 	if (status == TDR_OK)
 		status = begin_round(agent, &round);
 	if (status == TDR_OK) {

@@ -95,7 +95,9 @@ static tdr_status peer_new(tdr_agent *agent, const struct entry *entry, struct p
 	call_table_init(&peer->calls);
 	pthread_mutex_init(&peer->served_lock, NULL);
 	peer->description = tdr_value_ref(entry->description);
-	status = links_add_member(agent->links, &entry->who, peer, &peer->link);
+	status = devices_adopt(agent, entry->who.name, entry->description);
+	if (status == TDR_OK)
+		status = links_add_member(agent->links, &entry->who, peer, &peer->link);
 	if (status != TDR_OK) {
 		peer_free(peer);
 		return status;

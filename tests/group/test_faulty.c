@@ -217,6 +217,7 @@ static void types_have_delays_of_their_own(void **state)
 	soon = tdr_rpc_async(group.agents[0], "worker1", "python::arrive", TDR_ARGS(2), NULL);
 	expect_future(soon, TDR_OK, NULL);
 	expect_true(!tdr_future_done(late));
+	group.agents[0] = tdr_agent_unref(group.agents[0]);
 	group_drop(&group);
 	expect_future(late, TDR_ESHUTDOWN, NULL);
 }
@@ -261,6 +262,7 @@ static void leaving_drops_what_is_delayed(void **state)
 		futures[i] = tdr_rpc_async(group.agents[0], worker_name(i % 2), "test::echo", TDR_ARGS(tensor), NULL);
 	}
 	tdr_tensor_unref(zeros);
+	group.agents[0] = tdr_agent_unref(group.agents[0]);
 	group_drop(&group);
 	for (size_t i = 0; i < 16; i++)
 		expect_future(futures[i], TDR_ESHUTDOWN, NULL);
