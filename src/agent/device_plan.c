@@ -186,7 +186,7 @@ tdr_status device_plan_set_devices(struct device_plan *plan, size_t count, const
 	return TDR_OK;
 }
 
-/* ---- for others: (device_count, [devices], {worker: [from, to, from, to, ...]}) ---- */
+/* ---- for others ---- */
 
 static tdr_value *describe_numbers(size_t count, const int32_t numbers[])
 {

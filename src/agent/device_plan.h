@@ -48,7 +48,10 @@ void device_plan_forget(struct device_plan *plan, const char *worker);
 /* NULL where there is none. */
 const struct device_map *device_plan_find(const struct device_plan *plan, const char *worker);
 
-/* The plan for others; None where nothing is set. docs/protocol.md states its form. */
+/*
+ * The plan for others: None where nothing is set, else (device_count, [devices], {worker: [from, to, from, to, ...]}), with
+ * devices by their numbers.
+ */
 tdr_value *device_plan_describe(const struct device_plan *plan);
 
 /* Reads what another worker has sent (NULL: nothing). Errors: TDR_EPROTO, TDR_ELIMIT, TDR_ENOMEM. */
