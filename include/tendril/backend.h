@@ -5,6 +5,7 @@
  * The option `backend` (or TENDRIL_BACKEND) names one, so that a program can be run over another without being changed:
  *   - TENDRIL: the ordinary one, also where nothing is said;
  *   - FAULTY: the same, but fails or delays messages on purpose, as its options say; for tests of programs.
+ *
  * A program registers others, which have defaults of their own, or prepare each agent: interceptors, functions, device
  * maps. A backend stays for the life of the process. All functions here may be called from any thread.
  */

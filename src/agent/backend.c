@@ -237,9 +237,9 @@ tdr_status tdr_backend_construct_options(const char *name, tdr_agent_options *re
 	return TDR_OK;
 }
 
-/* A copy of a program's options whose backend is TENDRIL, for a backend of the program's to change. */
-static tdr_status make_by(const struct named_backend *entry, const char *name, tdr_agent_options *options,
-                          tdr_agent **ret_agent)
+/* By a backend that a program has registered, which is given options (a copy of its own) whose backend is TENDRIL. */
+static tdr_status make_by_program(const struct named_backend *entry, const char *name, tdr_agent_options *options,
+                                  tdr_agent **ret_agent)
 {
 	tdr_agent *agent = NULL;
 	tdr_status status;
@@ -267,30 +267,35 @@ static tdr_status make_by(const struct named_backend *entry, const char *name, t
 	return TDR_OK;
 }
 
-tdr_status backend_make(const char *name, const tdr_agent_options *options, tdr_agent **ret_agent)
+static tdr_status make(const struct named_backend *entry, const char *name, tdr_agent_options *options,
+                       tdr_agent **ret_agent)
 {
-	tdr_agent_options copy;
-	const struct named_backend *entry;
-	tdr_agent *agent = NULL;
-	tdr_status status = options_copy(options, &copy);
+	bool built_in = entry == &ours || entry == &faulty;
+	tdr_agent *agent;
+	tdr_status status =
+	    built_in ? agent_make(name, options, &agent) : make_by_program(entry, name, options, &agent);
 
-	if (status != TDR_OK)
-		return status;
-	entry = find(copy.backend ? copy.backend : ours.name);
-	if (!entry)
-		status = not_found(copy.backend);
-	else if (entry == &ours || entry == &faulty)
-		status = agent_make(name, &copy, &agent);
-	else
-		status = make_by(entry, name, &copy, &agent);
-	tdr_store_unref(copy.store);
-	tdr_engine_unref(copy.engine);
-	options_fini(&copy);
 	if (status != TDR_OK)
 		return status;
 	agent->backend = entry->name;
 	*ret_agent = agent;
 	return TDR_OK;
+}
+
+tdr_status backend_make(const char *name, const tdr_agent_options *options, tdr_agent **ret_agent)
+{
+	const struct named_backend *entry;
+	tdr_agent_options copy;
+	tdr_status status = options_copy(options, &copy);
+
+	if (status != TDR_OK)
+		return status;
+	entry = find(copy.backend ? copy.backend : ours.name);
+	status = entry ? make(entry, name, &copy, ret_agent) : not_found(copy.backend);
+	tdr_store_unref(copy.store);
+	tdr_engine_unref(copy.engine);
+	options_fini(&copy);
+	return status;
 }
 
 tdr_status tdr_init_backend(const char *backend, const char *worker_name, const tdr_agent_options *options,

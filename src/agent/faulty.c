@@ -432,34 +432,36 @@ static void send_held(struct held *held)
 	held_free(held);
 }
 
-/* The first one that is due; NULL if none is. */
-static struct held *take_due(struct queue *queue)
+/* Moves those that are due to `due`. */
+static void take_due(struct queue *queue, struct list *due)
 {
-	struct held *held = NULL;
+	int64_t now = clock_ms();
 
 	pthread_mutex_lock(&queue->faulty->lock);
-	if (!list_empty(&queue->held))
-		held = list_entry(queue->held.next, struct held, node);
-	if (held && held->due_ms > clock_ms())
-		held = NULL;
-	if (held)
-		list_remove(&held->node);
+	list_for_each_safe(node, &queue->held) {
+		if (list_entry(node, struct held, node)->due_ms > now)
+			break;
+		list_remove(node);
+		list_append(due, node);
+	}
 	pthread_mutex_unlock(&queue->faulty->lock);
-	return held;
 }
 
+/* Until it sets its timer anew, no other thread fires the same queue: what it sends stays in order. */
 static void fire(struct timer *timer)
 {
 	struct queue *queue = container_of(timer, struct queue, timer);
 	struct faulty *faulty = queue->faulty;
-	struct held *held;
+	struct list due;
 	bool more;
 
-	while ((held = take_due(queue)))
-		send_held(held);
+	list_init(&due);
+	take_due(queue, &due);
+	for (struct list *node; (node = list_shift(&due));)
+		send_held(list_entry(node, struct held, node));
 	pthread_mutex_lock(&faulty->lock);
 	more = queue->armed = !list_empty(&queue->held);
-	if (more)
+	if (more) /* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): it cannot know that what was freed is on no list */
 		timer_set(faulty->agent->engine, timer, list_entry(queue->held.next, struct held, node)->due_ms);
 	pthread_mutex_unlock(&faulty->lock);
 	if (!more)
