@@ -186,7 +186,7 @@ static tdr_status connect_to(struct sim_lane *sim, uint16_t port)
 	if (!sim->outward || !sim->inward)
 		return error_nomem();
 	fate = sim_decide(network, sim->outward);
-	if (listener && !listener->dead && !(own && own->dead) && !fate.refused && !fate.cut)
+	if (listener && !listener->dead && !(own && own->dead) && !fate.refused)
 		status = send_out(sim, listener, fate.delay_ms);
 	else
 		sim->answer = SIM_REFUSED;
@@ -197,6 +197,8 @@ static tdr_status connect_to(struct sim_lane *sim, uint16_t port)
 	sim_lane_wake(sim, 0);
 	if (sim->other)
 		sim_lane_wake(sim->other, sim->other->arrives_ms);
+	if (fate.cut)
+		sim_lane_break(sim, "the network cut the connection");
 	return TDR_OK;
 }
 
