@@ -3,6 +3,9 @@
 
 #include "base/error.h"
 
+#include <endian.h>
+#include <string.h>
+
 /* Parts of a letter on the wire, its kind and its fork among them; 0: there is no such kind. */
 static size_t count_parts(unsigned kind)
 {
@@ -144,4 +147,82 @@ tdr_status letter_decode(struct decoder *decoder, struct letter *ret_letter)
 	if (status == TDR_OK)
 		*ret_letter = letter;
 	return status;
+}
+
+/* ---- what passes a reference on ---- */
+
+static uint8_t *put_u32(uint8_t *at, uint32_t number)
+{
+	number = htole32(number);
+	memcpy(at, &number, sizeof(number));
+	return at + sizeof(number);
+}
+
+static uint8_t *put_u64(uint8_t *at, uint64_t number)
+{
+	number = htole64(number);
+	memcpy(at, &number, sizeof(number));
+	return at + sizeof(number);
+}
+
+static uint8_t *put_id(uint8_t *at, const struct rref_id *id)
+{
+	at = put_u64(at, id->incarnation);
+	at = put_u64(at, id->local);
+	return put_u32(at, id->worker);
+}
+
+size_t rref_passed_write(const struct rref_passed *passed, uint8_t *bytes)
+{
+	uint8_t *at = put_id(bytes, &passed->rref);
+
+	at = put_id(at, &passed->fork);
+	at = put_u32(at, passed->owner_worker);
+	at = put_u64(at, passed->owner_incarnation);
+	at = put_u64(at, passed->origin);
+	at = put_u64(at, passed->number);
+	return (size_t)(at - bytes);
+}
+
+static uint32_t get_u32(const uint8_t **at)
+{
+	uint32_t number;
+
+	memcpy(&number, *at, sizeof(number));
+	*at += sizeof(number);
+	return le32toh(number);
+}
+
+static uint64_t get_u64(const uint8_t **at)
+{
+	uint64_t number;
+
+	memcpy(&number, *at, sizeof(number));
+	*at += sizeof(number);
+	return le64toh(number);
+}
+
+static struct rref_id get_id(const uint8_t **at)
+{
+	struct rref_id id;
+
+	id.incarnation = get_u64(at);
+	id.local = get_u64(at);
+	id.worker = get_u32(at);
+	return id;
+}
+
+tdr_status rref_passed_read(const uint8_t *bytes, size_t size, struct rref_passed *ret_passed)
+{
+	const uint8_t *at = bytes;
+
+	if (size != RREF_PASSED_SIZE)
+		return error_set(TDR_EPROTO, "a reference of %zu bytes, not %d", size, RREF_PASSED_SIZE);
+	ret_passed->rref = get_id(&at);
+	ret_passed->fork = get_id(&at);
+	ret_passed->owner_worker = get_u32(&at);
+	ret_passed->owner_incarnation = get_u64(&at);
+	ret_passed->origin = get_u64(&at);
+	ret_passed->number = get_u64(&at);
+	return TDR_OK;
 }

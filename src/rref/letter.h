@@ -49,7 +49,22 @@ const char *letter_kind_name(unsigned kind);
 void letter_encode(struct encoder *encoder, const struct letter *letter);
 tdr_status letter_decode(struct decoder *decoder, struct letter *ret_letter);
 
-/* A name, as two to three parts of a body. */
+/* What passes a reference on, inside a message. */
+struct rref_passed {
+	struct rref_id rref, fork;
+	uint32_t owner_worker;
+	uint64_t owner_incarnation;
+	uint64_t origin; /* the number of the reference's creation; 0: its owner made it */
+	uint64_t number; /* among what the parent sends to the child */
+};
+
+#define RREF_PASSED_SIZE 68
+
+/* As bytes, little-endian, one field after the other; returns their count, RREF_PASSED_SIZE. */
+size_t rref_passed_write(const struct rref_passed *passed, uint8_t *bytes);
+tdr_status rref_passed_read(const uint8_t *bytes, size_t size, struct rref_passed *ret_passed);
+
+/* A name, as three parts of a body. */
 void rref_id_encode(struct encoder *encoder, const struct rref_id *id);
 tdr_status rref_id_decode(struct decoder *decoder, struct rref_id *ret_id);
 

@@ -139,15 +139,6 @@ struct rref_fork {
 	struct map_node node; /* by fork */
 };
 
-/* What passes a reference on, inside a message. */
-struct rref_passed {
-	struct rref_id rref, fork;
-	uint32_t owner_worker;
-	uint64_t owner_incarnation;
-	uint64_t origin;
-	uint64_t number; /* among what the parent sends to the child */
-};
-
 /*
  * What follows from events. Called inside the machine's functions, with the holder's lock held: must not call the machine, but
  * note what is to be done.

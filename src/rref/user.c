@@ -27,6 +27,7 @@ static void set_state(struct rref_user *user, enum user_state state)
 
 	assert(user->state < USER_DELETING || state == USER_DELETED);
 	user->state = state;
+	user->confirmed = user->confirmed || state == USER_CONFIRMED;
 	if (!was_settled && rrefs_user_is_settled(user))
 		machine->npending--;
 }
@@ -57,6 +58,7 @@ tdr_status user_init(struct rref_user *user, struct rref_peer *owner, const stru
 	user->origin = user->number = 0;
 	user->state = state;
 	user->counted = !owner->gone;
+	user->confirmed = state == USER_CONFIRMED;
 	user->let_go = machine->closing;
 	user->handles = 1;
 	user->children = 0;
