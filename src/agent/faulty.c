@@ -416,7 +416,10 @@ tdr_status faulty_check_slow(struct faulty *faulty, enum faulty_type type, const
 
 /* ---- delaying ---- */
 
-/* Sends what has waited. Nobody is left to be told of a failure: a call whose peer is gone has been failed by that already. */
+/*
+ * Sends what has waited. Nobody is left to be told of a failure: a call whose peer is gone has been failed by that already, and
+ * one that memory ran out for fails at its deadline.
+ */
 static void send_held(struct held *held)
 {
 	struct message *message = &held->parcel->message;
@@ -427,8 +430,9 @@ static void send_held(struct held *held)
 		message->time_left_ms = (uint32_t)MAX_OF((int64_t)message->time_left_ms - waited_ms, (int64_t)1);
 	status = link_send(held->link, message);
 	if (status != TDR_OK)
-		LOG(TDR_LOG_DEBUG, "event=delayed_message_dropped peer=%s type=%s error=\"%s\"",
-		    link_peer(held->link)->name, message_type_name(message->type), tdr_last_error());
+		LOG(status == TDR_ENOMEM ? TDR_LOG_WARN : TDR_LOG_DEBUG,
+		    "event=delayed_message_dropped peer=%s type=%s error=\"%s\"", link_peer(held->link)->name,
+		    message_type_name(message->type), tdr_last_error());
 	held_free(held);
 }
 
