@@ -239,7 +239,7 @@ static void a_silence_past_the_bound_is_the_end(void **state)
 	struct group group;
 	tdr_future *there, *back;
 
-	storm_begin(&group, first_seed(), 1000);
+	storm_begin(&group, first_seed(), 2000);
 	connect_all(&group);
 	there = tdr_rpc_async(group.agents[0], "worker3", "test::stop", NULL, NULL);
 	back = tdr_rpc_async(group.agents[3], "worker0", "test::stop", NULL, NULL);
