@@ -20,9 +20,8 @@ static size_t count_parts(unsigned kind)
 		return 6; /* kind, fork, of, verdict */
 	case LETTER_CHILD_ACCEPT:
 	case LETTER_ACCEPTED:
-		return 4; /* kind, fork */
 	case LETTER_RECHECK:
-		return 1;
+		return 4; /* kind, fork */
 	default:
 		return 0;
 	}
@@ -63,8 +62,6 @@ void letter_encode(struct encoder *encoder, const struct letter *letter)
 {
 	encode_array(encoder, (uint32_t)count_parts(letter->kind));
 	encode_uint(encoder, letter->kind);
-	if (letter->kind == LETTER_RECHECK)
-		return;
 	rref_id_encode(encoder, &letter->fork);
 	switch (letter->kind) {
 	case LETTER_FORK_REQUEST:
@@ -140,7 +137,7 @@ tdr_status letter_decode(struct decoder *decoder, struct letter *ret_letter)
 	if (status == TDR_OK && parts != count_parts(letter.kind))
 		status = error_set(TDR_EPROTO, "a letter %s of %zu parts, not %zu", letter_kind_name(letter.kind),
 		                   parts, count_parts(letter.kind));
-	if (status == TDR_OK && letter.kind != LETTER_RECHECK)
+	if (status == TDR_OK)
 		status = rref_id_decode(decoder, &letter.fork);
 	if (status == TDR_OK)
 		status = decode_rest(decoder, &letter);

@@ -17,7 +17,7 @@
 	X(LETTER_WITHDRAW, 4, "RREF_WITHDRAW")         /* parent to child: the fork may not have come; acknowledged */ \
 	X(LETTER_ACK, 5, "RREF_ACK")                   /* the answer to each of these */                               \
 	X(LETTER_ACCEPTED, 6, "RREF_ACCEPTED")         /* owner to creator: I have it, its function runs */            \
-	X(LETTER_RECHECK, 7, "RREF_RECHECK")           /* child to parent: what you sent me cannot be read */
+	X(LETTER_RECHECK, 7, "RREF_RECHECK") /* child to parent: what you sent me cannot be read; acknowledged */
 
 enum letter_kind {
 #define LETTER_KIND_ENUM(name, number, text) name = (number),
@@ -37,7 +37,7 @@ struct letter {
 	uint8_t of;          /* ACK: the kind of what it answers */
 	uint8_t verdict;     /* ACK: enum letter_verdict */
 	struct rref_id rref; /* FORK_REQUEST, USER_DELETE */
-	struct rref_id fork; /* all but RECHECK */
+	struct rref_id fork; /* RECHECK: a name of its own, which the answer repeats */
 	uint64_t number;     /* FORK_REQUEST, USER_DELETE, WITHDRAW: under which the receiver knows what it is about */
 	uint64_t origin;     /* FORK_REQUEST: the number of the reference's creation; 0: its owner made it */
 };

@@ -44,6 +44,7 @@ void rrefs_peer_init(struct rrefs *machine, struct rref_peer *peer, uint32_t wor
 	list_init(&peer->expected);
 	list_init(&peer->controls);
 	list_init(&peer->outbox);
+	control_init(&peer->recheck);
 }
 
 static void peer_fini(struct rref_peer *peer)
@@ -128,6 +129,7 @@ void rrefs_peer_gone(struct rref_peer *peer)
 	if (peer->gone)
 		return;
 	peer->gone = true;
+	control_stop(&peer->recheck);
 	drop_acceptances(peer);
 	while (!list_empty(&peer->forks))
 		fork_drop(list_entry(peer->forks.next, struct rref_fork, of_holder));
@@ -152,7 +154,25 @@ void rrefs_peer_broke(struct rref_peer *peer)
 
 void rrefs_recheck(struct rref_peer *peer)
 {
-	answer_post(peer, &(struct letter){.kind = LETTER_RECHECK}, false);
+	if (peer->gone)
+		return;
+	if (control_is_active(&peer->recheck))
+		peer->recheck_again = true; /* the one under way may have been answered before */
+	else
+		control_post(&peer->recheck, peer,
+		             &(struct letter){.kind = LETTER_RECHECK, .fork = rrefs_name(peer->machine)}, false);
+}
+
+/* Each has a name, so that a late answer to one is not taken for that to the next. */
+static void receive_recheck_ack(struct rref_peer *from, const struct letter *letter)
+{
+	if (!control_is_active(&from->recheck) || !rref_id_equal(&from->recheck.letter.fork, &letter->fork))
+		return;
+	control_stop(&from->recheck);
+	if (from->recheck_again) {
+		from->recheck_again = false;
+		rrefs_recheck(from);
+	}
 }
 
 /* ---- letters ---- */
@@ -175,6 +195,9 @@ static void receive_ack(struct rref_peer *from, const struct letter *letter)
 		acceptance = acceptance_find(from->machine, &letter->fork);
 		if (acceptance && acceptance->parent == from && control_is_active(&acceptance->control))
 			acceptance_free(acceptance);
+		break;
+	case LETTER_RECHECK:
+		receive_recheck_ack(from, letter);
 		break;
 	default:
 		break;
@@ -208,6 +231,8 @@ tdr_status rrefs_receive_letter(struct rref_peer *from, const struct letter *let
 		break;
 	case LETTER_RECHECK:
 		withdraw_all(from);
+		answer_post(from, &(struct letter){.kind = LETTER_ACK, .fork = letter->fork, .of = LETTER_RECHECK},
+		            false);
 		break;
 	default:
 		return error_set(TDR_EPROTO, "a letter about references of unknown kind %u", letter->kind);

@@ -51,10 +51,12 @@ struct rref_peer {
 	struct list expected;   /* references whose creation we wait for, from it */
 	struct list controls;   /* under way to it */
 	struct list outbox;     /* of these, to be sent */
+	struct control recheck; /* RECHECK, of what it has sent */
 	struct letter *answers; /* [nanswers]: to be sent, too, and not again */
 	size_t nanswers, answers_room;
-	bool posted;  /* the holder was told that there is something to send */
-	bool hurried; /* and that it is wanted soon */
+	bool recheck_again; /* once it has been answered: more has come that could not be read */
+	bool posted;        /* the holder was told that there is something to send */
+	bool hurried;       /* and that it is wanted soon */
 };
 
 /* X(name, text) */
@@ -81,6 +83,7 @@ struct rref_user {
 	uint64_t number; /* under which the owner counts it; 0: under that which the owner gave it */
 	enum user_state state;
 	bool counted;                       /* the owner may count it */
+	bool confirmed;                     /* it was in USER_CONFIRMED at some time */
 	bool let_go;                        /* to be deleted as soon as may be, whoever holds it */
 	uint32_t handles;                   /* of the program */
 	uint32_t children;                  /* made for others, and not accepted */
