@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The checker: what must hold of all machines together. It knows their insides, which nobody else here does. */
+#ifndef TENDRIL_SIM_CHECKER_H
+#define TENDRIL_SIM_CHECKER_H
+
+#include "simulator.h"
+
+/* After each step, whose event was the worker's; NULL: looks at each worker as if it had been. */
+void checker_look(struct sim *sim, struct worker *worker);
+
+/* When nothing is left to do, and nobody has a handle of anything. */
+void checker_look_at_rest(struct sim *sim);
+
+/* ---- as it happens ---- */
+
+void checker_settled(struct worker *worker, const struct rref_user *user);
+void checker_lost(struct worker *worker, const struct rref_owned *owned);
+void checker_runs(struct worker *worker, size_t creation);
+
+/*
+ * An owner says that it does not have what a fork stands for: one that `from` has (a fetch), or that it has made for
+ * somebody (`passed`).
+ */
+void checker_not_found(struct worker *owner, struct worker *from, const struct rref_id *fork, bool passed);
+
+#endif
