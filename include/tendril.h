@@ -11,10 +11,12 @@
 #include <tendril/engine.h>
 #include <tendril/function.h>
 #include <tendril/future.h>
+#include <tendril/group.h>
 #include <tendril/info.h>
 #include <tendril/interceptor.h>
 #include <tendril/log.h>
 #include <tendril/options.h>
+#include <tendril/rref.h>
 #include <tendril/status.h>
 #include <tendril/store.h>
 #include <tendril/tensor.h>

@@ -14,8 +14,10 @@
  */
 #define TDR_AGENT_OPTION_LIST(X)                                                                                       \
 	X(TEXT, init_method, NULL, "URL", "where members meet: env://, tcp://host:port, file:///path; unset: env://")  \
-	X(INT, rank, -1, "", "this worker's id; -1: from the URL, or RANK")                                            \
-	X(INT, world_size, -1, "", "members of the group; -1: from the URL, or WORLD_SIZE")                            \
+	X(INT, rank, -1, "",                                                                                           \
+	  "this worker's id; -1: from the URL, or RANK; else the lowest free one of a dynamic group")                  \
+	X(INT, world_size, -1, "",                                                                                     \
+	  "members of the group; -1: from the URL, or WORLD_SIZE; none of them, or 0: a dynamic group")                \
 	X(TEXT, group, NULL, "", "name of the group in its store, so that one store serves several; unset: default")   \
 	X(INT, rpc_timeout_ms, 60000, "ms", "deadline of a call that names none; 0: none")                             \
 	X(INT, join_timeout_ms, 300000, "ms", "how long tdr_join waits for the other members; 0: no limit")            \

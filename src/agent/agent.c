@@ -7,9 +7,10 @@
  * agreed on by rounds: each member waits until it is idle, then all gather how busy they are and how much has begun so
  * far; when nobody is busy and nothing has begun since the round before, no call can be under way anywhere, and all leave.
  */
-#include "agent/view.h"
+#include "agent/membership.h"
 
 #include "agent/faulty.h"
+#include "agent/references.h"
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/fork.h"
@@ -63,7 +64,7 @@ static tdr_status check_not_forked(const tdr_agent *agent)
 
 void agent_note_end(tdr_agent *agent, _Atomic uint32_t *counter)
 {
-	if (atomic_fetch_sub(counter, 1) > 1 || agent_state(agent) != AGENT_LEAVING)
+	if (atomic_fetch_sub(counter, 1) > 1 || agent_state(agent) < AGENT_LEAVING)
 		return;
 	pthread_mutex_lock(&agent->lock);
 	for (struct list *node; (node = list_shift(&agent->idle_waiters));)
@@ -107,8 +108,12 @@ static void on_message(void *context, struct link *link, const struct message *m
 	tdr_agent *agent = context;
 	struct peer *peer = link_user(link);
 
+	if (!peer)
+		return; /* it only asks whether somebody lives */
 	switch (message->type) {
 	case MESSAGE_CALL:
+	case MESSAGE_REMOTE_CALL:
+	case MESSAGE_FETCH:
 		serve_call(peer, message, turn);
 		break;
 	case MESSAGE_REPLY:
@@ -122,6 +127,9 @@ static void on_message(void *context, struct link *link, const struct message *m
 	case MESSAGE_SCATTER:
 		collective_message(peer, message);
 		break;
+	case MESSAGE_RREF:
+		references_message(peer, message);
+		break;
 	default:
 		LOG(TDR_LOG_WARN, "event=message_ignored worker=%s peer=%s type=%s", agent->name, link_peer(link)->name,
 		    message_type_name(message->type));
@@ -130,19 +138,37 @@ static void on_message(void *context, struct link *link, const struct message *m
 
 static void on_broken(void *context, struct link *link, const char *text)
 {
-	outgoing_fail_all(link_user(link), TDR_EUNKNOWN_OUTCOME, text, false, link_epoch(link));
+	struct peer *peer = link_user(link);
+
+	if (peer)
+		outgoing_fail_all(peer, TDR_EUNKNOWN_OUTCOME, text, false, link_epoch(link));
+	references_peer_broke(peer);
 }
 
 static void on_gone(void *context, struct link *link, tdr_status status, const char *text)
 {
 	struct peer *peer = link_user(link);
 
+	if (!peer)
+		return;
 	outgoing_fail_all(peer, status, text, true, 0);
+	references_peer_gone(peer);
 	serve_cancel_all(peer);
 	collective_gone(peer, status, text);
+	membership_gone(peer, status, text);
 }
 
-static const struct link_events link_events = {.message = on_message, .broken = on_broken, .gone = on_gone};
+static enum refusal on_stranger(void *context, const struct identity *who)
+{
+	return membership_stranger(context, who);
+}
+
+static const struct link_events link_events = {
+    .message = on_message,
+    .broken = on_broken,
+    .gone = on_gone,
+    .stranger = on_stranger,
+};
 
 struct links *agent_make_links(tdr_agent *agent)
 {
@@ -189,6 +215,9 @@ static tdr_status make_parts(tdr_agent *agent)
 	agent->registry = registry_new();
 	if (!agent->pool || !agent->registry)
 		return error_nomem();
+	status = references_register(agent);
+	if (status != TDR_OK)
+		return status;
 	if (options->engine) {
 		agent->engine = tdr_engine_ref(options->engine);
 		return TDR_OK;
@@ -224,6 +253,8 @@ tdr_status agent_make(const char *name, const tdr_agent_options *options, tdr_ag
 	list_init(&agent->idle_waiters);
 	list_init(&agent->peers);
 	collectives_init(&agent->collectives);
+	references_init(&agent->references);
+	membership_init(agent);
 	devices_init(&agent->devices);
 	status = options_copy(options, &agent->options);
 	if (status == TDR_OK)
@@ -259,8 +290,10 @@ void agent_drop(tdr_agent *agent)
 	faulty_free(agent->faulty);
 	links_free(agent->links);
 	views_fini(agent);
+	membership_fini(agent);
 	tdr_value_unref(agent->description);
 	collectives_fini(&agent->collectives);
+	references_fini(&agent->references);
 	devices_fini(&agent->devices);
 	interceptors_fini(&agent->interceptors);
 	registry_free(agent->registry);
@@ -278,8 +311,17 @@ void agent_drop(tdr_agent *agent)
 
 /* ---- joining ---- */
 
+void agent_become_member(tdr_agent *agent)
+{
+	(void)agent_set_state(agent, AGENT_JOINING, AGENT_MEMBER);
+	links_admit(agent->links); /* not before: what others call may want to call in turn */
+	LOG(TDR_LOG_INFO, "event=joined worker=%s rank=%u size=%u address=%s", agent->name, agent->self.id,
+	    view_count(agent_view(agent)), agent->self.address);
+}
+
 tdr_status tdr_join(tdr_agent *agent)
 {
+	int64_t deadline_ms = deadline_after(agent->options.join_timeout_ms);
 	tdr_status status = check_not_forked(agent);
 
 	if (status == TDR_OK)
@@ -288,18 +330,22 @@ tdr_status tdr_join(tdr_agent *agent)
 		return status;
 	status = dump_signal_open(agent);
 	if (status == TDR_OK)
-		status = agent_meet(agent);
+		status = agent_meet(agent, deadline_ms);
+	if (status == TDR_OK)
+		status = references_open(agent);
+	if (status == TDR_OK) {
+		agent_become_member(agent);
+		if (agent->membership.dynamic)
+			status = membership_announce(agent, deadline_ms);
+	}
 	if (status != TDR_OK) {
 		char text[ERROR_TEXT_SIZE];
 
 		snprintf(text, sizeof(text), "%s", tdr_last_error());
+		membership_withdraw(agent);
 		agent_leave(agent, false);
 		return error_set(status, "%s", text);
 	}
-	(void)agent_set_state(agent, AGENT_JOINING, AGENT_MEMBER);
-	links_admit(agent->links); /* not before: what others call may want to call in turn */
-	LOG(TDR_LOG_INFO, "event=joined worker=%s rank=%u size=%u address=%s", agent->name, agent->self.id,
-	    view_count(agent_view(agent)), agent->self.address);
 	return TDR_OK;
 }
 
@@ -340,6 +386,8 @@ void agent_leave(tdr_agent *agent, bool flush)
 		serve_cancel_all(peer);
 	}
 	collectives_close(&agent->collectives);
+	references_end(agent);
+	membership_close(agent);
 	agent_mark_left(agent);
 	dump_signal_close(agent);
 	if (before != AGENT_NEW)
@@ -397,17 +445,52 @@ void tdr_shutdown_options_init(tdr_shutdown_options *options)
 	    (tdr_shutdown_options){.size = sizeof(*options), .graceful = true, .timeout_ms = TDR_TIMEOUT_DEFAULT};
 }
 
-static tdr_status leave_gracefully(tdr_agent *agent, int64_t timeout_ms)
+/* Leaves a dynamic group: nobody else has to be asked. */
+static tdr_status leave_alone(tdr_agent *agent, int64_t deadline_ms)
 {
-	tdr_status status = agent_set_state(agent, AGENT_MEMBER, AGENT_LEAVING);
+	bool idle = agent_await_idle(agent, deadline_ms);
+
+	if (references_let_go(agent, true, deadline_ms) !=
+	    TDR_OK) /* before the others hear that we are no member any more */
+		LOG(TDR_LOG_WARN, "event=references_left worker=%s error=\"%s\"", agent->name, tdr_last_error());
+	membership_leave(agent, deadline_ms);
+	if (!idle && agent_state(agent) == AGENT_LEAVING)
+		return error_set(TDR_ETIMEDOUT, "calls were still under way (tdr_dump tells which)");
+	return TDR_OK;
+}
+
+/* Leaves a static group together with the others: work ends, then references, then whatever work their end has made. */
+static tdr_status leave_together(tdr_agent *agent, int64_t deadline_ms)
+{
+	tdr_status status = agree_to_leave(agent, deadline_ms), leaked;
 	char text[ERROR_TEXT_SIZE];
 
 	if (status != TDR_OK)
 		return status;
+	leaked = references_let_go(agent, false, deadline_ms);
+	snprintf(text, sizeof(text), "%s", tdr_last_error());
+	status = agree_to_leave(agent, deadline_ms);
+	return status == TDR_OK && leaked != TDR_OK ? error_set(leaked, "%s", text) : status;
+}
+
+static tdr_status leave_gracefully(tdr_agent *agent, int64_t timeout_ms)
+{
+	tdr_status status;
+	char text[ERROR_TEXT_SIZE];
+	int64_t deadline_ms;
+
+	if (agent_state(agent) == AGENT_FENCED) { /* nobody counts on it any more */
+		agent_leave(agent, false);
+		return TDR_OK;
+	}
+	status = agent_set_state(agent, AGENT_MEMBER, AGENT_LEAVING);
+	if (status != TDR_OK)
+		return status;
 	if (timeout_ms == TDR_TIMEOUT_DEFAULT)
 		timeout_ms = agent->options.shutdown_timeout_ms;
+	deadline_ms = deadline_after(timeout_ms);
 	engine_serve_in_waits(true);
-	status = agree_to_leave(agent, deadline_after(timeout_ms));
+	status = agent->membership.dynamic ? leave_alone(agent, deadline_ms) : leave_together(agent, deadline_ms);
 	engine_serve_in_waits(false);
 	if (status != TDR_OK)
 		error_prefix(status, "shutdown of '%s'", agent->name);

@@ -215,6 +215,8 @@ static tdr_status prepare(tdr_agent *agent, size_t count, const char *const name
 	*ret_ids = NULL;
 	if (engine_is_inline())
 		return error_set(TDR_ESTATE, "an inline function or a callback must not wait for a collective");
+	if (state == AGENT_FENCED)
+		return error_set(TDR_EFENCED, "%s", agent->membership.fenced_text);
 	if (state != AGENT_MEMBER && state != AGENT_LEAVING)
 		return error_set(state == AGENT_LEFT ? TDR_ESHUTDOWN : TDR_ESTATE, "agent '%s' is no member of a group",
 		                 agent->name);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Insight: key-value metrics, and a dump of what is stuck, where and for how long, on a call or a signal. */
+#include "agent/references.h"
 #include "agent/view.h"
 
 #include "base/error.h"
@@ -160,6 +161,7 @@ tdr_status tdr_debug_info(tdr_agent *agent, tdr_value **ret_info)
 	put(info, "agent.latency_p50_us", quantile(metrics, 0.5));
 	put(info, "agent.latency_p99_us", quantile(metrics, 0.99));
 	put_links(agent, info);
+	references_info(agent, info);
 	put(info, "agent.thread_pool_size", engine.max_busy);
 	put(info, "agent.num_idle_threads", engine.max_busy > engine.running ? engine.max_busy - engine.running : 0);
 	put(info, "agent.threads", engine.threads);

@@ -30,7 +30,7 @@ enum {
  * What waits for the lock to be given up: a message, or the end of a gather here. Ends come after the messages that were written
  * before them: who learns that a gather is over may leave, and close the lanes.
  */
-struct letter {
+struct gather_letter {
 	struct list node;
 	struct link *link; /* NULL: the end of `gather` */
 	enum message_type type;
@@ -165,7 +165,7 @@ static tdr_status write_body(struct gather *gather, struct encoder *encoder, boo
 static tdr_status write_letter(struct gather *gather, struct list *letters, uint32_t to, bool up, tdr_status status,
                                const char *text)
 {
-	struct letter *letter = calloc(1, sizeof(*letter));
+	struct gather_letter *letter = calloc(1, sizeof(*letter));
 	tdr_status written;
 
 	if (!letter) {
@@ -203,7 +203,7 @@ static void end_gather(struct gather *gather, tdr_status status, const char *tex
 
 static void write_end(struct gather *gather, struct list *letters, tdr_status status, const char *text)
 {
-	struct letter *letter = calloc(1, sizeof(*letter));
+	struct gather_letter *letter = calloc(1, sizeof(*letter));
 
 	if (!letter) {
 		end_gather(gather, status, text);
@@ -227,7 +227,7 @@ static tdr_status write_to_children(struct gather *gather, struct list *letters,
 	return written;
 }
 
-static void letter_free(struct letter *letter)
+static void letter_free(struct gather_letter *letter)
 {
 	if (letter->link)
 		encoder_fini(&letter->encoder);
@@ -240,7 +240,7 @@ static void letter_free(struct letter *letter)
 void letters_post(struct list *letters)
 {
 	for (struct list *node; (node = list_shift(letters));) {
-		struct letter *letter = list_entry(node, struct letter, node);
+		struct gather_letter *letter = list_entry(node, struct gather_letter, node);
 		const struct encoder *encoder = &letter->encoder;
 		struct message message = {
 		    .type = (uint8_t)letter->type,

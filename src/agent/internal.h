@@ -8,12 +8,14 @@
 #include "engine/future.h"
 #include "function/call.h"
 #include "function/registry.h"
+#include "rref/machine.h"
 #include "store/rendezvous.h"
 #include "transport/link.h"
 #include "value/codec.h"
 
 #include <pthread.h>
 #include <tendril/agent.h>
+#include <tendril/group.h>
 #include <tendril/interceptor.h>
 
 /* X(name, text) */
@@ -22,6 +24,7 @@
 	X(AGENT_JOINING, "joining") /* inside tdr_join */                                                              \
 	X(AGENT_MEMBER, "member")   /* makes and serves calls */                                                       \
 	X(AGENT_LEAVING, "leaving") /* inside tdr_shutdown, still makes and serves calls until all are done */         \
+	X(AGENT_FENCED, "fenced")   /* the others have evicted it: all it can do is be shut down */                    \
 	X(AGENT_LEFT, "left")       /* shut down, or tdr_join failed: final */
 
 enum agent_state {
@@ -99,10 +102,13 @@ struct peer {
 	tdr_agent *agent;
 	struct list node; /* in agent->peers */
 	struct link *link;
+	bool told_gone;         /* guarded by view_lock: the program knows that it has left */
 	tdr_value *description; /* what the worker says of itself beside its identity; counted; NULL: nothing */
 	struct call_table calls;
 	pthread_mutex_t served_lock;
 	struct list served; /* calls of the peer's that have not been answered */
+	struct rref_peer rrefs; /* guarded by the lock of the agent's references, as what follows */
+	struct list posted;     /* in references.posted, while letters are to be sent to it */
 };
 
 /* ---- metrics ---- */
@@ -126,6 +132,66 @@ struct collectives {
 	bool closed; /* none begins any more */
 };
 
+/* ---- members that come and go ---- */
+
+/* The group's token while we hold it. */
+struct token {
+	struct buffer bytes; /* as the store has it; none: we do not hold it */
+	const char *action;
+	uint64_t count;
+	int64_t renewed_ms;
+};
+
+/* One who says hello and is no member, as far as we know: is to be told so once we have looked at the table again. */
+struct stranger {
+	uint64_t incarnation;
+	uint64_t look; /* the first one that will tell */
+};
+
+#define MAX_STRANGERS 64
+
+struct membership {
+	bool dynamic;              /* set by tdr_join */
+	_Atomic uint64_t lineage;  /* of the group's table; 0 before joining */
+	struct token token;        /* of the thread that joins or leaves */
+	char fenced_text[256];     /* written before the state becomes AGENT_FENCED */
+	tdr_member_function *tell; /* the program's; set before joining */
+	void *tell_context;
+
+	pthread_mutex_t lock; /* guards what follows */
+	struct list events;   /* for the program, in their order */
+	bool telling;         /* `tell_task` is queued or runs */
+	bool told_inside;     /* it runs */
+	struct task tell_task;
+	bool wanted;      /* a look at the table */
+	bool looking;     /* `look_task` is queued or runs */
+	bool look_inside; /* it runs */
+	bool look_timed;  /* `look_timer` is set */
+	struct task look_task;
+	struct timer look_timer;
+	int64_t looked_ms;
+	uint64_t looks_begun, looks_done;
+	unsigned looks_failed; /* since the last one that was done */
+	struct stranger strangers[MAX_STRANGERS];
+	size_t next_stranger;
+	bool closed;
+	struct list closers; /* who wait until nothing runs */
+};
+
+/* ---- references ---- */
+
+/* What an agent has of references. */
+struct references {
+	pthread_mutex_t lock; /* guards what follows */
+	struct rrefs *machine; /* NULL before joining and after leaving */
+	struct list posted;   /* peers with letters to be sent, by peer.posted */
+	bool hurried;         /* and soon */
+	struct list settled, user_released, owned_released, lost; /* what is to be done when the lock has been given up */
+	struct timer flush, retry;
+	bool flush_set, retry_set; /* each setting that has not fired holds the agent */
+	struct list idle_waiters;  /* for all that is under way to end */
+};
+
 /* ---- the agent ---- */
 
 struct tdr_agent {
@@ -142,6 +208,8 @@ struct tdr_agent {
 	struct interceptors interceptors;
 	struct metrics metrics;
 	struct collectives collectives;
+	struct references references;
+	struct membership membership;
 	struct agent_devices devices;
 	const char *backend;   /* the name of what made it; never freed */
 	struct faulty *faulty; /* NULL but for backend FAULTY */
@@ -169,9 +237,12 @@ struct tdr_agent {
 };
 
 /* The group's table of members, met through the store. Sets rendezvous, store, self, links, view. */
-tdr_status agent_meet(tdr_agent *agent);
+tdr_status agent_meet(tdr_agent *agent, int64_t deadline_ms);
 
 struct links *agent_make_links(tdr_agent *agent);
+
+/* It is a member from now on: makes and serves calls. */
+void agent_become_member(tdr_agent *agent);
 
 /* Makes an agent by the backend that the options name; by our own, which is TENDRIL or FAULTY. */
 tdr_status backend_make(const char *name, const tdr_agent_options *options, tdr_agent **ret_agent);

@@ -5,9 +5,9 @@
  * Each member writes a record (name, rank, size of the group, incarnation, address) under its rank. Rank 0 reads them all, checks
  * that they agree, and writes the verdict: the table of members, or what is wrong; everybody else reads it. So all members
  * succeed or fail alike, and an error names who is missing. A rank's n-th joining of a group goes by keys with n in them, so
- * that a store can serve one run after the other.
+ * that a store can serve one run after the other. In a dynamic group, membership.c does the rest.
  */
-#include "agent/view.h"
+#include "agent/membership.h"
 
 #include "base/clock.h"
 #include "base/error.h"
@@ -21,6 +21,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+
+#define KIND_KEY "kind"
 
 enum {
 	VERDICT_GRACE_MS = 2000, /* beyond the deadline, for rank 0 to say who is missing */
@@ -303,7 +305,7 @@ static tdr_status find_store(tdr_agent *agent)
 		    .rank = (int)options->rank,
 		    .world_size = (int)options->world_size,
 		};
-		if (options->rank < 0)
+		if (options->rank < 0 && options->world_size > 0)
 			return error_set(TDR_EINVAL, "a store was given, but no rank: set the option `rank`");
 	} else {
 		status = rendezvous(options->init_method, (int)options->rank, (int)options->world_size,
@@ -311,10 +313,9 @@ static tdr_status find_store(tdr_agent *agent)
 		if (status != TDR_OK)
 			return status;
 	}
-	if (agent->rendezvous.world_size <= 0)
-		return error_set(TDR_EINVAL,
-		                 "the group's size is not known: set the option `world_size`, or WORLD_SIZE");
-	if (agent->rendezvous.rank < 0 || agent->rendezvous.rank >= agent->rendezvous.world_size)
+	agent->membership.dynamic = agent->rendezvous.world_size <= 0;
+	if (!agent->membership.dynamic &&
+	    (agent->rendezvous.rank < 0 || agent->rendezvous.rank >= agent->rendezvous.world_size))
 		return error_set(TDR_EINVAL, "rank %d is outside 0 to %d, in a group of %d", agent->rendezvous.rank,
 		                 agent->rendezvous.world_size - 1, agent->rendezvous.world_size);
 	if (options->group && strlen(options->group) > MAX_GROUP)
@@ -372,40 +373,77 @@ static void draw_incarnation(tdr_agent *agent)
 			agent->self.incarnation = (uint64_t)clock_ns();
 }
 
-tdr_status agent_meet(tdr_agent *agent)
+/* All members of a group are of one kind; who comes first says which. */
+static tdr_status check_kind(tdr_agent *agent)
 {
-	int64_t deadline_ms = deadline_after(agent->options.join_timeout_ms);
-	struct entry *members;
-	uint32_t world_size;
+	bool dynamic = agent->membership.dynamic, theirs;
+	const char *kind = dynamic ? "dynamic" : "static";
+	char mine[192];
+	tdr_blob found;
+	tdr_status status;
+
+	snprintf(mine, sizeof(mine), "%s %s", kind, agent->name);
+	status = tdr_store_compare_set(agent->store, KIND_KEY, "", 0, mine, strlen(mine), &found);
+	if (status != TDR_OK)
+		return error_prefix(status, "the group's kind cannot be had from the store");
+	theirs = found.size >= strlen("dynamic ") && memcmp(found.data, "dynamic ", strlen("dynamic ")) == 0;
+	if (theirs != dynamic)
+		status = error_set(
+		    TDR_EMISMATCH,
+		    "RPC group mixes statically and dynamically initialized members which is not supported. "
+		    "Static group property is initialized as %s and is trying to be set as %s: worker '%.*s' "
+		    "came first %s a world_size, '%s' comes %s one; set it for all or for none",
+		    theirs ? "false" : "true", dynamic ? "false" : "true",
+		    (int)(found.size - strcspn(found.data, " ") - 1), found.data + strcspn(found.data, " ") + 1,
+		    theirs ? "without" : "with", agent->name, dynamic ? "without" : "with");
+	tdr_blob_free(&found);
+	return status;
+}
+
+/* A static group: all members come, and rank 0 says who they are. */
+static tdr_status meet_all(tdr_agent *agent, int64_t deadline_ms)
+{
+	uint32_t world_size = (uint32_t)agent->rendezvous.world_size;
+	struct roster roster = {.epoch = 1, .count = world_size};
+	const struct view *view;
 	uint64_t round = 0;
 	char key[64];
-	tdr_status status = find_store(agent);
+	tdr_status status;
 
-	if (status != TDR_OK)
-		return status;
-	world_size = (uint32_t)agent->rendezvous.world_size;
-	snprintf(agent->self.name, sizeof(agent->self.name), "%s", agent->name);
-	agent->self.id = (uint32_t)agent->rendezvous.rank;
-	draw_incarnation(agent);
-	agent->links = agent_make_links(agent);
-	members = calloc(world_size, sizeof(*members));
-	if (!agent->links || !members) {
-		free(members);
+	roster.members = calloc(world_size, sizeof(*roster.members));
+	if (!roster.members)
 		return error_nomem();
-	}
-	status = devices_describe(agent, &agent->description);
-	if (status == TDR_OK)
-		status = listen_somewhere(agent);
-	if (status == TDR_OK)
-		status = begin_round(agent, &round);
+	status = begin_round(agent, &round);
 	if (status == TDR_OK) {
 		member_key(key, sizeof(key), round, agent->self.id);
 		status = write_record(agent, key, world_size);
 	}
 	if (status == TDR_OK)
-		status = agree(agent, round, world_size, deadline_ms, members);
+		status = agree(agent, round, world_size, deadline_ms, roster.members);
 	if (status == TDR_OK)
-		status = view_install(agent, 1, members, world_size);
-	entries_fini(members, world_size);
+		status = view_install(agent, &roster, &view);
+	roster_fini(&roster);
 	return status;
+}
+
+tdr_status agent_meet(tdr_agent *agent, int64_t deadline_ms)
+{
+	tdr_status status = find_store(agent);
+
+	if (status == TDR_OK)
+		status = check_kind(agent);
+	if (status != TDR_OK)
+		return status;
+	snprintf(agent->self.name, sizeof(agent->self.name), "%s", agent->name);
+	agent->self.id = (uint32_t)agent->rendezvous.rank;
+	draw_incarnation(agent);
+	agent->links = agent_make_links(agent);
+	if (!agent->links)
+		return error_nomem();
+	status = devices_describe(agent, &agent->description);
+	if (status == TDR_OK)
+		status = listen_somewhere(agent);
+	if (status != TDR_OK)
+		return status;
+	return agent->membership.dynamic ? membership_enter(agent, deadline_ms) : meet_all(agent, deadline_ms);
 }

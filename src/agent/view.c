@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "agent/view.h"
 
+#include "agent/membership.h"
 #include "base/error.h"
 
 #include <stdlib.h>
@@ -92,6 +93,7 @@ static tdr_status peer_new(tdr_agent *agent, const struct entry *entry, struct p
 	peer->agent = agent;
 	list_init(&peer->node);
 	list_init(&peer->served);
+	list_init(&peer->posted);
 	call_table_init(&peer->calls);
 	pthread_mutex_init(&peer->served_lock, NULL);
 	peer->description = tdr_value_ref(entry->description);
@@ -152,22 +154,30 @@ static int compare_names(const void *a, const void *b, void *context)
 	              link_peer(view->members[*(const uint32_t *)b]->link)->name);
 }
 
-tdr_status view_install(tdr_agent *agent, uint64_t epoch, const struct entry *members, uint32_t count)
+tdr_status view_install(tdr_agent *agent, const struct roster *roster, const struct view **ret_new)
 {
-	struct view *view = view_new(epoch, count);
+	struct view *view = view_new(roster->epoch, roster->count);
 	tdr_status status = TDR_OK;
 
 	if (!view)
 		return error_nomem();
+	*ret_new = NULL;
 	pthread_mutex_lock(&agent->view_lock);
 	view->before = atomic_load(&agent->view);
-	for (uint32_t i = 0; i < count && status == TDR_OK; i++) {
-		status = find_or_make(agent, view->before, &members[i], &view->members[i]);
+	if (view->before && view->before->epoch >= view->epoch) {
+		pthread_mutex_unlock(&agent->view_lock);
+		view_free(view);
+		return TDR_OK;
+	}
+	for (uint32_t i = 0; i < view->count && status == TDR_OK; i++) {
+		status = find_or_make(agent, view->before, &roster->members[i], &view->members[i]);
 		view->by_name[i] = i;
 	}
 	if (status == TDR_OK) {
-		qsort_r(view->by_name, count, sizeof(*view->by_name), compare_names, view);
+		qsort_r(view->by_name, view->count, sizeof(*view->by_name), compare_names, view);
 		atomic_store_explicit(&agent->view, view, memory_order_release);
+		member_note_changes(agent, view, roster);
+		*ret_new = view;
 	}
 	pthread_mutex_unlock(&agent->view_lock);
 	if (status != TDR_OK)
@@ -187,43 +197,4 @@ void views_fini(tdr_agent *agent)
 	}
 	for (struct list *node; (node = list_shift(&agent->peers));)
 		peer_free(list_entry(node, struct peer, node));
-}
-
-/* ---- members as bytes ---- */
-
-tdr_status entry_write(const struct entry *entry, struct encoder *encoder)
-{
-	const struct identity *who = &entry->who;
-
-	encode_string(encoder, who->name, strlen(who->name));
-	encode_uint(encoder, who->id);
-	encode_uint(encoder, who->incarnation);
-	encode_string(encoder, who->address, strlen(who->address));
-	if (entry->description)
-		return encode_value_as(encoder, entry->description, "description");
-	encode_nil(encoder);
-	return TDR_OK;
-}
-
-tdr_status entry_read(struct decoder *decoder, struct entry *ret_entry)
-{
-	struct identity *who = &ret_entry->who;
-	tdr_status status = decode_text(decoder, who->name, sizeof(who->name));
-
-	if (status == TDR_OK)
-		status = decode_u32(decoder, &who->id);
-	if (status == TDR_OK)
-		status = decode_uint(decoder, &who->incarnation);
-	if (status == TDR_OK)
-		status = decode_text(decoder, who->address, sizeof(who->address));
-	if (status == TDR_OK && !decode_is_nil(decoder))
-		status = decode_value(decoder, &ret_entry->description);
-	return status;
-}
-
-void entries_fini(struct entry *entries, size_t count)
-{
-	for (size_t i = 0; i < count; i++)
-		tdr_value_unref(entries[i].description);
-	free(entries);
 }

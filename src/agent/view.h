@@ -7,12 +7,7 @@
 #define TENDRIL_AGENT_VIEW_H
 
 #include "agent/internal.h"
-
-/* A member as it is written to the store. */
-struct entry {
-	struct identity who;
-	tdr_value *description; /* counted; NULL: nothing */
-};
+#include "agent/roster.h"
 
 struct view {
 	uint64_t epoch; /* counts the changes; the same number means the same members to everybody */
@@ -33,19 +28,13 @@ uint32_t view_count(const struct view *view); /* takes NULL: before joining ther
 struct peer *view_by_id(const struct view *view, uint32_t id);
 struct peer *view_by_name(const struct view *view, const char *name);
 
-/* Makes and publishes the view of these members, ids ascending; peers and links of those who are new come to be. */
-tdr_status view_install(tdr_agent *agent, uint64_t epoch, const struct entry *members, uint32_t count);
+/*
+ * Makes and publishes the view of a roster; peers and links of those who are new come to be. Where the current view is as new, or
+ * newer, there is nothing to do. `*ret_new` is what was published, or NULL.
+ */
+tdr_status view_install(tdr_agent *agent, const struct roster *roster, const struct view **ret_new);
 
 /* Ends all peers and views, at the agent's end. */
 void views_fini(tdr_agent *agent);
-
-/* ---- members as bytes: ENTRY_PARTS parts of an array each ---- */
-
-#define ENTRY_PARTS 5
-
-tdr_status entry_write(const struct entry *entry, struct encoder *encoder);
-/* A description read is the caller's to drop, also on failure. */
-tdr_status entry_read(struct decoder *decoder, struct entry *ret_entry);
-void entries_fini(struct entry *entries, size_t count);
 
 #endif

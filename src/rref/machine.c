@@ -122,6 +122,11 @@ const struct list *rrefs_shared(const struct rrefs *machine)
 	return &machine->shared;
 }
 
+const struct list *rrefs_peers(const struct rrefs *machine)
+{
+	return &machine->peers;
+}
+
 /* ---- peers ---- */
 
 void rrefs_peer_gone(struct rref_peer *peer)

@@ -205,6 +205,9 @@ struct rrefs_counts rrefs_counts(const struct rrefs *machine);
 /* The references that others know of, for reports: linked by `of_shared`, their forks by `of_owned`. */
 const struct list *rrefs_shared(const struct rrefs *machine);
 
+/* Its peers, in the order in which they became known: linked by `node`. */
+const struct list *rrefs_peers(const struct rrefs *machine);
+
 /* ---- letters and time ---- */
 
 /*

@@ -9,6 +9,9 @@
 /* Features that both ends must know of to use them; none so far. */
 #define HELLO_FEATURES 0
 
+/* The id of one who is no member and only asks whether the worker lives: the answer is REFUSED_UNKNOWN. */
+#define HELLO_NOBODY UINT32_MAX
+
 struct hello {
 	uint64_t features;
 	char group[128];
@@ -17,13 +20,6 @@ struct hello {
 	uint64_t to_incarnation;
 	uint64_t credit_bytes; /* of requests that the sender may have outstanding towards `from` */
 	uint32_t lanes;        /* greeted so far between the two, as `from` knows: tells a new lane from a stale one */
-};
-
-enum refusal {
-	REFUSED_STRANGER = 1, /* no such group, member or incarnation: the worker that was meant is gone */
-	REFUSED_CROSSED = 2,  /* both ends dialled: the other lane is kept */
-	REFUSED_LEAVING = 3,  /* it shuts down */
-	REFUSED_EARLY = 4,    /* it does not know the members yet: come again soon */
 };
 
 /* The body of a hello or welcome. */

@@ -199,7 +199,7 @@ static void become_up(struct link *link, struct after *after, struct lane *lane,
 	list_for_each(node, &link->pending) {
 		const struct parcel *parcel = list_entry(node, struct parcel, node);
 
-		if (parcel->message.type == MESSAGE_CALL)
+		if (message_is_request(parcel->message.type))
 			atomic_fetch_add(&link->sent, message_cost(&parcel->message));
 	}
 	list_splice(&after->send, &link->pending);
@@ -242,7 +242,7 @@ static void dial(struct link *link, struct after *after)
 	};
 	struct hello hello = {
 	    .features = HELLO_FEATURES,
-	    .from = links->config.self,
+	    .from = links_self(links),
 	    .to_id = link->peer.id,
 	    .to_incarnation = link->peer.incarnation,
 	    .credit_bytes = links->config.credit_bytes,
@@ -250,6 +250,8 @@ static void dial(struct link *link, struct after *after)
 	};
 
 	set_state(link, LINK_DIALING);
+	if (link->probe)
+		hello.from.id = HELLO_NOBODY;
 	snprintf(hello.group, sizeof(hello.group), "%s", links->group);
 	if (!transport ||
 	    transport->connect(&config, link->peer.address, links->config.connect_timeout_ms, &link->dial) != TDR_OK) {
@@ -319,9 +321,11 @@ static void handle_refusal(struct link *link, struct lane *lane, const struct me
 		timer_start(link, link->links->config.connect_timeout_ms);
 	} else if (link->dial == lane && refusal == REFUSED_EARLY) {
 		after.close[0] = TAKE_PTR(link->dial);
-		if (link->suspect_since_ms == 0)
-			link->suspect_since_ms = clock_ms(); /* this is no cause for alarm */
+		link->suspect_since_ms = clock_ms(); /* this is no cause for alarm: it has answered */
 		retry_later(link, &after, text);
+	} else if (link->dial == lane && (refusal == REFUSED_UNKNOWN || refusal == REFUSED_FENCED)) {
+		become_gone(link, &after, refusal == REFUSED_FENCED ? TDR_EFENCED : TDR_EAUTH,
+		            "worker '%s' does not count us among the members: %s", link->peer.name, text);
 	} else if (link->dial == lane || atomic_load(&link->lane) == lane) {
 		become_gone(link, &after, TDR_EWORKERGONE, "worker '%s' is gone: %s", link->peer.name, text);
 	}
@@ -479,15 +483,15 @@ bool link_adopt(struct link *link, struct lane *lane, const struct hello *hello)
 	pthread_mutex_lock(&link->lock);
 	if (link->state >= LINK_GONE || (link->dial && links->config.self.id < link->peer.id) ||
 	    (link->state == LINK_UP && hello->lanes < link->lanes)) {
-		enum refusal refusal = link->state == LINK_CLOSED ? REFUSED_LEAVING
-		                       : link->state == LINK_GONE ? REFUSED_STRANGER
-		                                                  : REFUSED_CROSSED;
+		enum refusal refusal = link->state == LINK_CLOSED ? REFUSED_LEAVING : REFUSED_CROSSED;
+		const char *text = refusal == REFUSED_LEAVING ? "it is leaving the group" : "the lanes crossed";
+		bool gone = link->state == LINK_GONE;
 
 		pthread_mutex_unlock(&link->lock);
+		if (gone)
+			refusal = links_refuse(links, &link->peer, &text);
 		(void)refusal_send(lane, refusal,
-		                   refusal == REFUSED_LEAVING    ? "it is leaving the group"
-		                   : refusal == REFUSED_STRANGER ? "it has taken this worker for dead"
-		                                                 : "the lanes crossed");
+		                   refusal == REFUSED_STRANGER ? "it has taken this worker for dead" : text);
 		return false;
 	}
 	link->lanes = MAX_OF(link->lanes, hello->lanes);
@@ -591,6 +595,18 @@ void link_free(struct link *link)
 		parcel_free(list_entry(node, struct parcel, node));
 	pthread_mutex_destroy(&link->lock);
 	free(link);
+}
+
+void link_dial(struct link *link)
+{
+	struct after after;
+
+	after_init(&after);
+	pthread_mutex_lock(&link->lock);
+	if (link->state == LINK_IDLE)
+		dial(link, &after);
+	pthread_mutex_unlock(&link->lock);
+	after_run(link, &after);
 }
 
 void link_retire(struct link *link, tdr_status status, const char *text)
@@ -734,7 +750,7 @@ static struct lane *lane_for(struct link *link, const struct message *message, c
 		*ret_status = error_set(link->gone_status, "%s", link->gone_text);
 	} else if (link->state == LINK_UP && atomic_load(&link->lane) != over) {
 		lane = lane_ref(atomic_load(&link->lane));
-		if (message->type == MESSAGE_CALL)
+		if (message_is_request(message->type))
 			atomic_fetch_add(&link->sent, message_cost(message));
 	} else {
 		*ret_status = park(link, message);
@@ -787,7 +803,7 @@ tdr_status link_send(struct link *link, const struct message *message)
 			break;
 	}
 	lane_unref(over);
-	if (lane && status != TDR_OK && message->type == MESSAGE_CALL)
+	if (lane && status != TDR_OK && message_is_request(message->type))
 		atomic_fetch_sub(&link->sent, message_cost(message)); /* it did not go, and will not be taken up */
 	return status;
 }

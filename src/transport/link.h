@@ -38,13 +38,31 @@ struct identity {
 	char address[ADDRESS_SIZE];
 };
 
+/* Why a hello is refused; the numbers cross the wire. */
+enum refusal {
+	REFUSED_STRANGER = 1, /* no such group, member or incarnation: the worker that was meant is gone */
+	REFUSED_CROSSED = 2,  /* both ends dialled: the other lane is kept */
+	REFUSED_LEAVING = 3,  /* it shuts down */
+	REFUSED_EARLY = 4,    /* it does not know the caller yet: come again soon */
+	REFUSED_UNKNOWN = 5,  /* it is the worker that was meant, and the caller is no member */
+	REFUSED_FENCED = 6,   /* the same, and the caller was evicted */
+};
+
 struct link_events {
 	/* A message of a type that links do not handle themselves. `turn`: see engine.h. */
 	void (*message)(void *context, struct link *link, const struct message *message, unsigned turn);
 	/* The lane broke and the worker lives: what was under way on epochs before the current one has an unknown outcome. */
 	void (*broken)(void *context, struct link *link, const char *text);
-	/* The worker is gone; the status is TDR_EWORKERGONE or TDR_EUNREACHABLE. */
+	/*
+	 * The worker is gone: TDR_EWORKERGONE, TDR_EUNREACHABLE, or what link_retire was given; or it does not know us:
+	 * TDR_EAUTH, or TDR_EFENCED where we were evicted.
+	 */
 	void (*gone)(void *context, struct link *link, tdr_status status, const char *text);
+	/*
+	 * Somebody of our group says hello who is no member, or is gone: how to refuse it. May be called from several threads at
+	 * once. NULL: as a stranger.
+	 */
+	enum refusal (*stranger)(void *context, const struct identity *who);
 };
 
 struct links_config {
@@ -71,8 +89,17 @@ tdr_status links_listen(struct links *links, const struct transport *transport, 
  */
 tdr_status links_add_member(struct links *links, const struct identity *member, void *user, struct link **ret_link);
 
+/*
+ * Asks whether a worker lives, as nobody. The link becomes gone soon, and link_check says: TDR_EAUTH, it lives; TDR_EWORKERGONE or
+ * TDR_EUNREACHABLE, it does not. Its `user` is NULL.
+ */
+tdr_status links_probe(struct links *links, const struct identity *worker, struct link **ret_link);
+
 /* Lets members in, from now on: those who came before were asked to come again. */
 void links_admit(struct links *links);
+
+/* Our id, where it is settled late: before any member is added. */
+void links_set_id(struct links *links, uint32_t id);
 
 /* The address that others reach this agent at, once it is known. */
 void links_set_address(struct links *links, const char *address);

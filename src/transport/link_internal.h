@@ -14,6 +14,7 @@ struct link {
 	void *user;
 	struct identity peer;
 	bool self;
+	bool probe; /* greets as nobody */
 
 	_Atomic(struct lane *) lane; /* greeted; counted; written under the lock, compared without it */
 	_Atomic uint64_t sent;       /* cost of requests sent on this lane */
@@ -62,6 +63,15 @@ struct links {
 	struct waiter *idle;    /* who waits for `active` to reach 0 */
 	uint32_t refused_lanes; /* strangers */
 };
+
+/* We, as others know us. */
+struct identity links_self(struct links *links);
+
+/* How to refuse one who is no member, and the words for it. */
+enum refusal links_refuse(struct links *links, const struct identity *who, const char **ret_text);
+
+/* Starts to open a lane, if there is none. */
+void link_dial(struct link *link);
 
 void links_hold(struct links *links);
 void links_drop(struct links *links); /* `links` may be gone afterwards */

@@ -101,28 +101,31 @@ static size_t find_place(const struct links *links, uint32_t id)
 	return low;
 }
 
-/* The link to the member who says hello; NULL where there is none, and why. */
-static struct link *find_sender(struct links *links, const struct hello *hello, const char **ret_fault)
+/* The link to the member who says hello, or NULL. */
+static struct link *find_sender(struct links *links, const struct identity *from)
 {
 	struct link *link = NULL;
 	size_t place;
 
-	*ret_fault = "it belongs to another group";
-	if (strcmp(hello->group, links->group) != 0)
-		return NULL;
-	*ret_fault = "the worker that it calls is not here any more";
-	if (hello->to_id != links->config.self.id || hello->to_incarnation != links->config.self.incarnation)
-		return NULL;
-	*ret_fault = "it is no member of the group";
 	pthread_mutex_lock(&links->lock);
-	place = find_place(links, hello->from.id);
+	place = find_place(links, from->id);
 	if (place < links->nmembers)
 		link = links->members[place];
 	pthread_mutex_unlock(&links->lock);
-	if (!link || link->self || link->peer.id != hello->from.id ||
-	    link->peer.incarnation != hello->from.incarnation || strcmp(link->peer.name, hello->from.name) != 0)
+	if (!link || link->self || link->peer.id != from->id || link->peer.incarnation != from->incarnation ||
+	    strcmp(link->peer.name, from->name) != 0)
 		return NULL;
 	return link;
+}
+
+struct identity links_self(struct links *links)
+{
+	struct identity self;
+
+	pthread_mutex_lock(&links->lock);
+	self = links->config.self;
+	pthread_mutex_unlock(&links->lock);
+	return self;
 }
 
 static bool is_admitting(struct links *links)
@@ -135,31 +138,67 @@ static bool is_admitting(struct links *links)
 	return admitting;
 }
 
+enum refusal links_refuse(struct links *links, const struct identity *who, const char **ret_text)
+{
+	const struct link_events *events = links->config.events;
+	enum refusal refusal = events->stranger ? events->stranger(links->config.context, who) : REFUSED_STRANGER;
+
+	*ret_text = refusal == REFUSED_EARLY    ? "it does not know this worker yet"
+	            : refusal == REFUSED_FENCED ? "this worker was evicted from the group"
+	                                        : "it is no member of the group";
+	return refusal;
+}
+
 static void turn_away(struct arrival *arrival, enum refusal refusal, const char *text)
 {
 	(void)refusal_send(arrival->lane, refusal, text);
 	lane_close(arrival->lane, true);
 }
 
+static void turn_stranger_away(struct arrival *arrival, const struct hello *hello, enum refusal refusal,
+                               const char *text)
+{
+	struct links *links = arrival->links;
+
+	LOG(refusal == REFUSED_EARLY ? TDR_LOG_DEBUG : TDR_LOG_WARN,
+	    "event=stranger worker=%s from=%s name=%s reason=\"%s\"", links->config.self.name, arrival->lane->peer,
+	    hello->from.name, text);
+	pthread_mutex_lock(&links->lock);
+	links->refused_lanes++;
+	pthread_mutex_unlock(&links->lock);
+	turn_away(arrival, refusal, text);
+}
+
 /* Matches a hello with a member, to whose link the lane belongs from then on. */
 static void arrival_match(struct arrival *arrival, const struct hello *hello)
 {
 	struct links *links = arrival->links;
+	bool admitting = is_admitting(links);
+	enum refusal refusal;
 	struct link *link;
-	const char *fault;
+	const char *text;
 
-	if (!is_admitting(links)) {
+	if (strcmp(hello->group, links->group) != 0) {
+		turn_stranger_away(arrival, hello, REFUSED_STRANGER, "it belongs to another group");
+		return;
+	}
+	if (hello->to_incarnation != links->config.self.incarnation ||
+	    (admitting && hello->to_id != links->config.self.id)) {
+		turn_stranger_away(arrival, hello, REFUSED_STRANGER, "the worker that it calls is not here any more");
+		return;
+	}
+	if (hello->from.id == HELLO_NOBODY) {
+		turn_away(arrival, REFUSED_UNKNOWN, "it is here");
+		return;
+	}
+	if (!admitting) {
 		turn_away(arrival, REFUSED_EARLY, "it has not joined yet");
 		return;
 	}
-	link = find_sender(links, hello, &fault);
+	link = find_sender(links, &hello->from);
 	if (!link) {
-		LOG(TDR_LOG_WARN, "event=stranger worker=%s from=%s name=%s reason=\"%s\"", links->config.self.name,
-		    arrival->lane->peer, hello->from.name, fault);
-		pthread_mutex_lock(&links->lock);
-		links->refused_lanes++;
-		pthread_mutex_unlock(&links->lock);
-		turn_away(arrival, REFUSED_STRANGER, fault);
+		refusal = links_refuse(links, &hello->from, &text);
+		turn_stranger_away(arrival, hello, refusal, text);
 		return;
 	}
 	lane_ref(arrival->lane);
@@ -288,6 +327,13 @@ tdr_status links_listen(struct links *links, const struct transport *transport, 
 	return status;
 }
 
+void links_set_id(struct links *links, uint32_t id)
+{
+	pthread_mutex_lock(&links->lock);
+	links->config.self.id = id;
+	pthread_mutex_unlock(&links->lock);
+}
+
 void links_set_address(struct links *links, const char *address)
 {
 	snprintf(links->config.self.address, sizeof(links->config.self.address), "%s", address);
@@ -336,6 +382,28 @@ tdr_status links_add_member(struct links *links, const struct identity *member, 
 	if (status != TDR_OK)
 		link_free(link);
 	return status;
+}
+
+tdr_status links_probe(struct links *links, const struct identity *worker, struct link **ret_link)
+{
+	struct link *link = link_new(links, worker, NULL);
+	bool closing;
+
+	if (!link)
+		return error_nomem();
+	link->probe = true;
+	pthread_mutex_lock(&links->lock);
+	closing = links->closing;
+	if (!closing)
+		list_append(&links->all, &link->node);
+	pthread_mutex_unlock(&links->lock);
+	if (closing) {
+		link_free(link);
+		return error_set(TDR_ESHUTDOWN, "the agent of worker '%s' is shutting down", links->config.self.name);
+	}
+	link_dial(link);
+	*ret_link = link;
+	return TDR_OK;
 }
 
 void links_admit(struct links *links)

@@ -6,6 +6,7 @@
 #ifndef TENDRIL_TRANSPORT_MESSAGE_H
 #define TENDRIL_TRANSPORT_MESSAGE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <tendril/tensor.h>
@@ -25,13 +26,27 @@
 	X(MESSAGE_ERROR, 11, "error")                                                                                  \
 	X(MESSAGE_CANCEL, 12, "cancel")                                                                                \
 	X(MESSAGE_GATHER, 13, "gather")   /* up the tree of a collective */                                            \
-	X(MESSAGE_SCATTER, 14, "scatter") /* down the tree */
+	X(MESSAGE_SCATTER, 14, "scatter") /* down the tree */                                                          \
+	X(MESSAGE_REMOTE_CALL, 15, "remote_call")                                                                      \
+	X(MESSAGE_FETCH, 16, "fetch")                                                                                  \
+	X(MESSAGE_RREF, 17, "rref") /* letters about references */
 
 enum message_type {
 #define MESSAGE_TYPE_ENUM(name, number, text) name = (number),
 	MESSAGE_TYPE_LIST(MESSAGE_TYPE_ENUM)
 #undef MESSAGE_TYPE_ENUM
 };
+
+/* Flags of a reply. */
+enum {
+	MESSAGE_REFERS = 1 << 0, /* references are in it: it is read also where nobody waits for it any more */
+};
+
+/* Whether it asks for something to be run, and so counts against the receiver's credit. */
+static inline bool message_is_request(unsigned type)
+{
+	return type == MESSAGE_CALL || type == MESSAGE_REMOTE_CALL || type == MESSAGE_FETCH;
+}
 
 /* The type's name, such as "call"; NULL for a number that is none. */
 const char *message_type_name(unsigned type);

@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Values that references of ours stand for. A value is behind a future, so that whoever wants it can wait for its creating
+ * function; its memory outlives the machine's interest in it as long as the program has handles.
+ */
+#include "agent/references.h"
+
+#include "base/error.h"
+
+#include <stdlib.h>
+
+/* Bytes of memory that a value keeps, about: its contents, and the whole of each storage that it views. */
+static size_t value_bytes(const tdr_value *value)
+{
+	size_t count = tdr_value_count(value), size = 0, bytes = 64;
+	tdr_tensor *const *tensors;
+	tdr_tensor *tensor;
+	const char *text;
+	const void *data;
+
+	switch (tdr_value_kind(value)) {
+	case TDR_TENSOR:
+		if (tdr_value_get_tensor(value, &tensor) == TDR_OK)
+			bytes += tdr_storage_nbytes(tdr_tensor_storage(tensor));
+		break;
+	case TDR_STRING:
+		if (tdr_value_get_string(value, &text, &size) == TDR_OK)
+			bytes += size;
+		break;
+	case TDR_BYTES:
+		if (tdr_value_get_bytes(value, &data, &size) == TDR_OK)
+			bytes += size;
+		break;
+	case TDR_OBJECT:
+		if (tdr_value_get_object(value, &text, &data, &size, &count, &tensors) != TDR_OK)
+			break;
+		bytes += size;
+		for (size_t i = 0; i < count; i++)
+			bytes += tdr_storage_nbytes(tdr_tensor_storage(tensors[i]));
+		break;
+	case TDR_DICT:
+		for (size_t i = 0; i < count; i++)
+			bytes += value_bytes(tdr_dict_key(value, i)) + value_bytes(tdr_dict_value(value, i));
+		break;
+	case TDR_LIST:
+	case TDR_TUPLE:
+	case TDR_SET:
+		for (size_t i = 0; i < count; i++)
+			bytes += value_bytes(tdr_value_item(value, i));
+		break;
+	default:
+		break;
+	}
+	return bytes;
+}
+
+struct owned_value *owned_value_alloc(tdr_agent *agent)
+{
+	struct owned_value *owned = calloc(1, sizeof(*owned));
+
+	if (!owned)
+		return NULL;
+	refcount_init(&owned->memory);
+	list_init(&owned->node);
+	owned->value = tdr_future_new(agent->engine);
+	if (owned->value)
+		return owned;
+	free(owned);
+	return NULL;
+}
+
+void owned_value_drop_memory(struct owned_value *owned)
+{
+	if (!refcount_put(&owned->memory))
+		return;
+	tdr_future_unref(owned->value);
+	free(owned);
+}
+
+tdr_status owned_value_new(tdr_agent *agent, tdr_value *value, struct owned_value **ret_owned)
+{
+	struct owned_value *owned = owned_value_alloc(agent);
+	tdr_status status = owned ? references_lock(agent) : error_nomem();
+	bool ready = value != NULL;
+
+	if (status == TDR_OK) {
+		status = rrefs_own(agent->references.machine, &owned->owned, ready ? OWNED_READY : OWNED_PENDING);
+		references_unlock(agent);
+	}
+	if (status != TDR_OK) {
+		tdr_value_unref(value);
+		if (owned)
+			owned_value_drop_memory(owned);
+		return status;
+	}
+	refcount_get(&owned->memory); /* the handle's, beside the machine's */
+	if (ready) {
+		owned->bytes = value_bytes(value);
+		future_complete(owned->value, TDR_OK, value, NULL, NULL);
+	}
+	*ret_owned = owned;
+	return TDR_OK;
+}
+
+static void become_ready(tdr_agent *agent, struct owned_value *owned)
+{
+	if (references_lock(agent) != TDR_OK)
+		return;
+	if (owned->owned.state == OWNED_PENDING)
+		rrefs_owned_ready(&owned->owned);
+	references_unlock(agent);
+}
+
+void owned_value_store(tdr_agent *agent, struct owned_value *owned, tdr_status status, tdr_value *value,
+                       const char *text, const char *traceback)
+{
+	if (status == TDR_OK)
+		owned->bytes = value_bytes(value);
+	future_complete(owned->value, status, value, text, traceback);
+	become_ready(agent, owned);
+	owned_value_put(agent, owned);
+}
+
+void owned_value_fail(tdr_agent *agent, struct owned_value *owned, tdr_status status, const char *text)
+{
+	if (future_complete(owned->value, status, NULL, text, NULL))
+		become_ready(agent, owned);
+}
+
+void owned_value_put(tdr_agent *agent, struct owned_value *owned)
+{
+	if (references_lock(agent) == TDR_OK) {
+		rrefs_owned_unref(&owned->owned);
+		references_unlock(agent);
+	}
+	owned_value_drop_memory(owned);
+}
