@@ -142,8 +142,9 @@ static void calls_run_at_most_once(void **state)
 		sim_network_set(network, &faults);
 		in_parallel(2 * MEMBERS, call_often, &group);
 		storm_over();
-		for (size_t i = 0; i < MEMBERS * 2 * CALLS; i++)
-			expect_true(runs[0][0][i] <= 1);
+		for (size_t i = 0; i < MEMBERS; i++) /* nor has one run late */
+			for (size_t j = 0; j < CALLS; j++)
+				expect_true(runs[i][0][j] <= 1 && runs[i][1][j] <= 1);
 		group_end(&group);
 		storm_end();
 		if (failed_before + expectations_failed() > 0)
