@@ -20,6 +20,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum {
+	FIND_MS = 5000, /* for a store that is there already to answer */
+};
+
 enum scheme {
 	SCHEME_ENV,
 	SCHEME_TCP,
@@ -204,15 +208,16 @@ static tdr_status find_member(struct request *request, int rank, int world_size)
 		status = find_number(request, "world_size", "WORLD_SIZE", world_size, &request->world_size);
 	if (status != TDR_OK)
 		return status;
+	if (request->world_size <= 0) { /* dynamic: whoever comes may take any id */
+		request->world_size = -1;
+		return TDR_OK;
+	}
 	if (request->rank < 0 && request->scheme == SCHEME_ENV)
 		return fail(request, TDR_EINVAL, "environment variable RANK expected, but not set");
 	if (request->rank < 0)
 		return fail(request, TDR_EINVAL,
 		            "rank parameter missing; give it as an argument, in the URL (?rank=N) or in RANK");
-	if (request->world_size == 0)
-		return fail(request, TDR_EINVAL,
-		            "world_size is 0; give the number of members, or none for a dynamic group");
-	if (request->world_size > 0 && request->rank >= request->world_size)
+	if (request->rank >= request->world_size)
 		return fail(request, TDR_EINVAL, "rank %d is not below the world_size %d", request->rank,
 		            request->world_size);
 	return TDR_OK;
@@ -306,6 +311,26 @@ static tdr_status put_attempt_before(const struct request *request, tdr_store **
 	return status;
 }
 
+/*
+ * In a dynamic group members come and go, rank 0 as well: where the store is there already, it is a client like the others. Else
+ * the error is why it cannot host one.
+ */
+static tdr_status host_or_find(struct request *request, struct rendezvous *result)
+{
+	char text[ERROR_TEXT_SIZE];
+	tdr_status status = host_store(request, &result->server);
+
+	if (status == TDR_OK || request->world_size > 0 || request->port == 0)
+		return status;
+	snprintf(text, sizeof(text), "%s", tdr_last_error());
+	if (tdr_store_tcp(request->host, request->port,
+	                  request->timeout_ms ? MIN_OF(request->timeout_ms, (int64_t)FIND_MS) : FIND_MS,
+	                  &result->store) != TDR_OK)
+		return error_set(status, "%s", text);
+	tdr_store_set_timeout(result->store, request->timeout_ms);
+	return TDR_OK;
+}
+
 static tdr_status open_tcp(struct request *request, struct rendezvous *result)
 {
 	const char *agent_store = getenv("TORCHELASTIC_USE_AGENT_STORE"), *hosted = getenv("TENDRIL_STORE_HOSTED");
@@ -314,17 +339,18 @@ static tdr_status open_tcp(struct request *request, struct rendezvous *result)
 	tdr_status status = TDR_OK;
 
 	if (!by_other && request->rank == 0)
-		status = host_store(request, &result->server);
+		status = host_or_find(request, result);
 	else if (request->port == 0)
 		status =
 		    fail(request, TDR_EINVAL, "port 0 lets rank 0 choose one, which nobody else can know; give a port");
 	if (status != TDR_OK)
 		return status;
-	status = tdr_store_tcp(request->host, request->port, request->timeout_ms, &result->store);
+	if (!result->store)
+		status = tdr_store_tcp(request->host, request->port, request->timeout_ms, &result->store);
 	if (status == TDR_ETIMEDOUT)
 		return fail(request, status, "%s at %s:%u has not come within %" PRId64 " ms (%s)",
-		            by_other ? "the store's server" : "rank 0", request->host, request->port,
-		            request->timeout_ms, tdr_last_error());
+		            by_other || request->world_size < 0 ? "the store's server" : "rank 0", request->host,
+		            request->port, request->timeout_ms, tdr_last_error());
 	if (status == TDR_OK && request->world_size > 0 && !by_other)
 		status = tcp_store_announce(result->store);
 	if (status != TDR_OK)

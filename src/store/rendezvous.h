@@ -8,6 +8,8 @@
  *   tcp://host:port      rank 0 hosts the store
  *   file:///path         a file that all share
  *
+ * Without a size, or with 0, the group is dynamic: a rank is not needed, and rank 0 hosts the store only where none answers yet.
+ *
  * Rank and size come from the arguments, else from the URL's query (?rank=0&world_size=2), else from RANK and WORLD_SIZE;
  * given both as argument and in the URL they must agree.
  */

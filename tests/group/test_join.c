@@ -379,9 +379,6 @@ static void wrong_options_are_refused(void **state)
 	member_options(&options, 2, 2, store);
 	expect_cannot_join(&options, "rank 2 is outside 0 to 1");
 	member_options(&options, 0, 1, store);
-	options.world_size = -1;
-	expect_cannot_join(&options, "size is not known");
-	member_options(&options, 0, 1, store);
 	options.listen = "nonsense://here";
 	expect_cannot_join(&options, "there is no transport for the address \"nonsense://here\"");
 	member_options(&options, 0, 1, store);

@@ -102,7 +102,8 @@ static void schemes_are_known(void **state)
 static void environment_must_be_whole(void **state)
 {
 #define ENV_ERROR "Error initializing tendril using env:// rendezvous: "
-	assert_fails(NULL, -1, -1, TDR_EINVAL, ENV_ERROR "environment variable RANK expected, but not set");
+	assert_fails(NULL, -1, -1, TDR_EINVAL, ENV_ERROR "environment variable MASTER_ADDR expected, but not set");
+	assert_fails(NULL, -1, 2, TDR_EINVAL, ENV_ERROR "environment variable RANK expected, but not set");
 	setenv("RANK", "", 1);
 	assert_fails("env://", -1, 2, TDR_EINVAL, ENV_ERROR "environment variable RANK expected, but not set");
 	setenv("RANK", "one", 1);
@@ -146,7 +147,7 @@ static void files_must_be_whole(void **state)
 	assert_fails("file://?rank=0&world_size=1", -1, -1, TDR_EINVAL, FILE_ERROR "path missing");
 	assert_fails("file://relative/path", 0, 1, TDR_EINVAL, FILE_ERROR "the path 'relative/path' is not absolute");
 	assert_fails("file:///tmp/x", -1, 1, TDR_EINVAL, FILE_ERROR "rank parameter missing");
-	assert_fails("file:///tmp/x", 0, 0, TDR_EINVAL, FILE_ERROR "world_size is 0");
+	assert_fails("file:///tmp/x", 0, -2, TDR_EINVAL, FILE_ERROR "world_size is -2");
 	assert_fails("file:///tmp/x", -2, 1, TDR_EINVAL, FILE_ERROR "rank is -2");
 	assert_fails("file:///nonexistent/x", 0, 1, TDR_EIO, FILE_ERROR "store file '/nonexistent/x'");
 	assert_fails("file:///tmp/x?rank=0", 1, 2, TDR_EINVAL, FILE_ERROR "rank is 1 as an argument and 0 in the URL");
