@@ -248,6 +248,8 @@ tdr_status rrefs_receive_user(struct rref_peer *from, const struct rref_passed *
 	if (user->state != USER_ASKING) {
 		if (acceptance)
 			acceptance_post(acceptance);
+		if (user->let_go)
+			user_let_go(user); /* we are leaving */
 		return TDR_OK;
 	}
 	user->acceptance = acceptance;
