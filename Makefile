@@ -28,6 +28,10 @@ check: build ## the whole gate: format, static checks, documents, ABI, sanitizer
 demo: build ## build, and run the demonstration
 	@tools/demo
 
+.PHONY: sim
+sim: build ## simulate the reference protocol: SEEDS=n FIRST=s, or SEED=n TRACE=1 to replay one
+	@$(BUILD)/tests/sim/sim $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),2000) --first $(or $(FIRST),1)) $(if $(TRACE),--trace)
+
 .PHONY: bench
 bench: build ## build, and run the benchmarks
 	@tools/bench $(BUILD)

@@ -119,6 +119,7 @@ bool calls_pass(struct worker *worker, struct worker *to, struct handle handle, 
 		          (unsigned long long)passed->rref.incarnation, (unsigned long long)passed->rref.local,
 		          to->index, (unsigned long long)passed->fork.incarnation,
 		          (unsigned long long)passed->fork.local, (unsigned long long)passed->number);
+		checker_passed(worker, to, handle, passed);
 		message->npassed++;
 		return true;
 	}
@@ -161,7 +162,7 @@ static bool take_one(struct worker *worker, struct peer *peer, const struct rref
 
 		status = rrefs_receive_user(&peer->rref, passed, &owner->rref, &use->user);
 		if (status == TDR_OK)
-			ret_handle->use = use;
+			checker_taken(worker, &(ret_handle->use = use)->user);
 		else
 			use_free(use);
 	}
@@ -385,6 +386,17 @@ static void receive_reply(struct worker *worker, struct worker *from, const stru
 		end_call(worker, call, taken && message->success);
 }
 
+/* Some programs do not wait until what they are given is settled. */
+static void keep_early(struct worker *worker, const struct job *job)
+{
+	for (size_t i = 0; i < job->nhandles && worker->state == WORKER_UP && !worker->sim->draining; i++) {
+		if (!dice_percent(&worker->sim->dice, 20))
+			continue;
+		handle_ref(job->handles[i]);
+		worker_keep(worker, job->handles[i]);
+	}
+}
+
 void calls_receive(struct worker *worker, struct worker *from, const struct message *message)
 {
 	struct handle handles[SIM_PASSED];
@@ -407,6 +419,7 @@ void calls_receive(struct worker *worker, struct worker *from, const struct mess
 		job->wanted = message->wanted;
 		for (; job->nhandles < message->npassed; job->nhandles++)
 			job->handles[job->nhandles] = handles[job->nhandles];
+		keep_early(worker, job);
 	}
 }
 

@@ -3,7 +3,7 @@
  * A user is *anchored* if its worker lives, it is confirmed or accepted, its owner lives, and neither of the two has declared
  * the other gone. The rules:
  *   counted: the owner of an anchored user has the reference, with that fork, for that worker.
- *   handover: what an anchored user has passed on does not fail for its receiver.
+ *   handover: what was passed on by one who was good for it does not fail for its receiver, unless one of them is gone.
  *   found: who fetches by an anchored user finds the reference.
  *   lost: a reference is lost only if its creator is gone, or knows that its creation has failed.
  *   once: a creating function runs at most once.
@@ -14,6 +14,9 @@
 
 #include "rref/machine_internal.h"
 #include "worker.h"
+
+#include <stdlib.h>
+#include <string.h>
 
 /* The worker whose machine a peer stands for. */
 static struct worker *worker_of(const struct rref_peer *peer)
@@ -135,40 +138,88 @@ void checker_look(struct sim *sim, struct worker *worker)
 
 /* ---- as it happens ---- */
 
-/* Who has made a fork of its own use for somebody, and still keeps it; NULL: nobody. */
-static const struct rref_user *find_parent(const struct sim *sim, const struct rref_id *fork,
-                                           const struct worker **ret_worker)
+static struct promise *promise_of(const struct sim *sim, const struct rref_id *fork)
 {
 	for (size_t i = 0; i < sim->nworkers; i++) {
 		const struct worker *worker = sim->workers[i];
-		const struct rref_child *child =
-		    worker->state != WORKER_GONE && !worker->dying ? child_find(worker->machine, fork) : NULL;
 
-		if (child) {
-			*ret_worker = worker;
-			return child->user;
-		}
+		if (worker->incarnation == fork->incarnation)
+			return fork->local < worker->npromises ? &worker->promises[fork->local] : NULL;
 	}
 	return NULL;
 }
 
-static bool has_anchored_parent(const struct sim *sim, const struct rref_id *fork)
+/* Notes a fork that a worker has named. */
+static void promise(struct worker *worker, const struct rref_id *fork, const struct promise *promise)
 {
-	const struct worker *worker = NULL;
-	const struct rref_user *parent = find_parent(sim, fork, &worker);
+	if (fork->local >= worker->npromises) {
+		size_t count = MAX_OF(worker->npromises * 2, (size_t)fork->local + 64);
 
-	return parent && is_anchored(worker, parent);
+		worker->promises = realloc(worker->promises, count * sizeof(*worker->promises));
+		if (!worker->promises)
+			abort();
+		memset(worker->promises + worker->npromises, 0,
+		       (count - worker->npromises) * sizeof(*worker->promises));
+		worker->npromises = count;
+	}
+	worker->promises[fork->local] = *promise;
+}
+
+void checker_created(struct worker *worker, const struct rref_user *user)
+{
+	promise(worker, &user->fork,
+	        &(struct promise){.holder = worker, .owner = worker_of(user->owner), .is_good = true});
+}
+
+void checker_passed(struct worker *worker, struct worker *to, struct handle handle, const struct rref_passed *passed)
+{
+	const struct rref_user *user = handle.use ? &handle.use->user : NULL;
+
+	promise(worker, &passed->fork,
+	        &(struct promise){.holder = to,
+	                          .owner = user ? worker_of(user->owner) : worker,
+	                          .parent = worker,
+	                          .parent_fork = user ? user->fork : (struct rref_id){0}});
+}
+
+void checker_taken(struct worker *worker, const struct rref_user *user)
+{
+	if (user->state == USER_CONFIRMED)
+		promise_of(worker->sim, &user->fork)->is_good = true;
+}
+
+/*
+ * Whether whoever was passed this fork must get what it stands for: somebody up the line was good for it, and all of them live
+ * and talk with the owner and with whom they passed it to, so that nobody had reason to let it go. A creator is good for what
+ * it passes on, whatever becomes of its call: as long as it has not deleted it, its owner expects it.
+ */
+static bool must_hold(const struct sim *sim, const struct rref_id *fork)
+{
+	const struct promise *at = promise_of(sim, fork);
+
+	while (at && at->parent && at->parent != at->owner) {
+		const struct promise *above = promise_of(sim, &at->parent_fork);
+
+		if (!workers_talk(at->parent, at->owner) || !workers_talk(at->parent, at->holder))
+			return false;
+		if (above->is_good)
+			return true;
+		at = above;
+	}
+	return false;
 }
 
 void checker_settled(struct worker *worker, const struct rref_user *user)
 {
 	struct sim *sim = worker->sim;
 
+	if (user->state == USER_CONFIRMED || user->state == USER_ACCEPTED)
+		promise_of(sim, &user->fork)->is_good = true;
 	sim_trace(sim, "w%zu: fork %llu.%llu is %s", worker->index, (unsigned long long)user->fork.incarnation,
 	          (unsigned long long)user->fork.local, user_state_name(user->state));
 	if (user->state == USER_FAILED && !worker->giving_up && workers_talk(worker, worker_of(user->owner)) &&
-	    has_anchored_parent(sim, &user->fork))
-		sim_fail(sim, "handover: fork %llu.%llu has failed at w%zu, though its parent is counted",
+	    must_hold(sim, &user->fork))
+		sim_fail(sim, "handover: fork %llu.%llu has failed at w%zu, though who passed it on was counted",
 		         (unsigned long long)user->fork.incarnation, (unsigned long long)user->fork.local,
 		         worker->index);
 }
@@ -207,10 +258,11 @@ void checker_not_found(struct worker *owner, struct worker *from, const struct r
 	struct sim *sim = owner->sim;
 	const struct rref_user *user = from->state != WORKER_GONE && !passed ? user_find(from->machine, fork) : NULL;
 
-	if (passed && has_anchored_parent(sim, fork))
-		sim_fail(sim,
-		         "handover: w%zu does not have what fork %llu.%llu stands for, though its parent is counted",
-		         owner->index, (unsigned long long)fork->incarnation, (unsigned long long)fork->local);
+	if (passed && must_hold(sim, fork))
+		sim_fail(
+		    sim,
+		    "handover: w%zu does not have what fork %llu.%llu stands for, though who passed it on was counted",
+		    owner->index, (unsigned long long)fork->incarnation, (unsigned long long)fork->local);
 	if (user && is_anchored(from, user))
 		sim_fail(sim, "found: w%zu does not have what w%zu fetches by fork %llu.%llu", owner->index,
 		         from->index, (unsigned long long)fork->incarnation, (unsigned long long)fork->local);

@@ -13,6 +13,11 @@ void checker_look_at_rest(struct sim *sim);
 
 /* ---- as it happens ---- */
 
+/* A user was created, passed on (by a handle of it, or of a thing), or taken from a message. */
+void checker_created(struct worker *worker, const struct rref_user *user);
+void checker_passed(struct worker *worker, struct worker *to, struct handle handle, const struct rref_passed *passed);
+void checker_taken(struct worker *worker, const struct rref_user *user);
+
 void checker_settled(struct worker *worker, const struct rref_user *user);
 void checker_lost(struct worker *worker, const struct rref_owned *owned);
 void checker_runs(struct worker *worker, size_t creation);

@@ -2,6 +2,7 @@
 #include "program.h"
 
 #include "calls.h"
+#include "checker.h"
 #include "worker.h"
 
 #include <stdlib.h>
@@ -82,6 +83,7 @@ static void create_there(struct worker *worker, struct worker *to)
 		use_free(use);
 		return;
 	}
+	checker_created(worker, &use->user);
 	message.rref = use->user.rref;
 	message.fork = use->user.fork;
 	message.number = use->user.number;
@@ -127,7 +129,7 @@ static void act(struct sim *sim, const struct event *event)
 
 	if (worker->state != WORKER_UP || sim->draining)
 		return;
-	sim_plan(sim, dice_between(&sim->dice, 1, 150), act, worker, NULL, 0, NULL);
+	sim_plan(sim, dice_between(&sim->dice, 1, sim->pace_ms), act, worker, NULL, 0, NULL);
 	if (worker->nhandles > 0 && (draw < 15 || worker->nhandles > MANY_HANDLES))
 		worker_drop(worker, dice_below(&sim->dice, worker->nhandles));
 	else if (worker->nhandles > 0 && draw < 30)

@@ -17,7 +17,7 @@
 #define SIM_PASSED 4         /* references in one message */
 #define SIM_TRACED 50        /* lines kept for the report of a failure */
 #define SIM_DRAIN_MS 300000  /* by when all must be quiet after the faults have stopped */
-#define SIM_GONE_AFTER 10000 /* a cut that lasts longer makes somebody declare the other gone */
+#define SIM_GONE_AFTER 20000 /* a cut that lasts longer makes somebody declare the other gone */
 #define SIM_TELL_WITHIN 5000 /* by when others learn of an end, or of a broken connection */
 
 struct sim;
@@ -39,9 +39,6 @@ struct faults {
 	unsigned hasty;                  /* calls with a timeout that is too short */
 	unsigned cut, kill, leave, join; /* each time the world has its turn */
 };
-
-/* An event of a worker's machine: what the rrefs_events note. */
-struct worker;
 
 enum worker_state {
 	WORKER_UP,
@@ -67,6 +64,14 @@ struct thing {
 	struct worker *worker;
 };
 
+/* What the checker knows of a fork from having seen it made, whatever the machines remember. */
+struct promise {
+	struct worker *holder, *owner;
+	struct worker *parent;      /* who passed it on; NULL: it was created */
+	struct rref_id parent_fork; /* the parent's own; nothing if it is the owner */
+	bool is_good;               /* its creation was under way, or the owner has counted it */
+};
+
 struct peer {
 	struct rref_peer rref;
 	struct worker *self, *other;
@@ -89,10 +94,13 @@ struct worker {
 	bool giving_up;    /* the next user to fail does so because its request was given up */
 	int64_t tick_at;   /* 0: none is planned */
 	int64_t leave_by;
+	struct promise *promises; /* [npromises], by the forks' numbers: the checker's */
+	size_t npromises;
 };
 
 struct sim {
 	uint64_t seed;
+	int64_t pace_ms; /* programs do something as often as that, at least */
 	struct dice dice;
 	int64_t now_ms;
 	uint64_t step;

@@ -221,6 +221,7 @@ void worker_vanish(struct worker *worker)
 
 void worker_free(struct worker *worker)
 {
+	free(worker->promises);
 	free(worker->handles);
 	free(worker);
 }

@@ -161,6 +161,7 @@ void world_begin(struct sim *sim)
 	    .leave = draw_rate(&sim->dice, 8),
 	    .join = draw_rate(&sim->dice, 12),
 	};
+	sim->pace_ms = dice_percent(&sim->dice, 60) ? 150 : dice_between(&sim->dice, 50, 3000);
 	for (size_t i = 0; i < count; i++)
 		(void)join(sim, sim->next_worker_id++);
 	sim_plan(sim, 100, turn, NULL, NULL, 0, NULL);
