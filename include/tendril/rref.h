@@ -126,6 +126,12 @@ TDR_API size_t tdr_rref_print(const tdr_rref *rref, char *buffer, size_t size);
 TDR_API TDR_MUST_USE tdr_status tdr_rref_delete_all(tdr_agent *agent, int64_t timeout_ms);
 
 /*
+ * What others know of this worker's references: a list of dicts with `rref` (its name), `state`, `bytes` (of memory that the value
+ * keeps), `handles` (here) and `holders` (a dict, worker -> forks).
+ */
+TDR_API TDR_MUST_USE tdr_status tdr_rref_list(tdr_agent *agent, tdr_value **ret_list);
+
+/*
  * A text: what others hold of this worker's references, a line each: "Leaking RRef GloballyUniqueId(...) with fork Id
  * GloballyUniqueId(...), held by worker 'b'"; empty where there is none.
  */

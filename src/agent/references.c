@@ -23,7 +23,6 @@ enum {
 	FLUSH_MS = 2,
 	LETTERS_AT_ONCE = 64, /* in one message */
 	LET_GO_MS = 100000,   /* that a graceful leave waits for others' references, where it has no deadline itself */
-	MAX_LEAKS_SHOWN = 100,
 };
 
 /* ---- what the machine tells us; with the lock held ---- */
@@ -501,73 +500,6 @@ static bool await_quiet(tdr_agent *agent, bool alone, int64_t deadline_ms)
 	}
 }
 
-/* A line for each fork of ours. */
-static void describe_leaks(tdr_agent *agent, struct buffer *text)
-{
-	size_t shown = 0;
-
-	list_for_each(node, rrefs_shared(agent->references.machine)) {
-		const struct rref_owned *owned = list_entry(node, struct rref_owned, of_shared);
-
-		list_for_each(of_owned, &owned->forks) {
-			struct rref_fork *fork = list_entry(of_owned, struct rref_fork, of_owned);
-
-			if (shown++ >= MAX_LEAKS_SHOWN)
-				continue;
-			buffer_printf(text,
-			              "%sLeaking RRef GloballyUniqueId(created_on=%u, local_id=%" PRIu64
-			              ") with fork Id GloballyUniqueId(created_on=%u, local_id=%" PRIu64
-			              "), held by worker '%s'%s",
-			              text->size > 0 ? "\n" : "", owned->rref.worker, owned->rref.local,
-			              fork->fork.worker, fork->fork.local, link_peer(peer_of(fork->holder)->link)->name,
-			              fork->state == FORK_SENT ? " (not known to have arrived)" : "");
-		}
-	}
-	if (shown > MAX_LEAKS_SHOWN)
-		buffer_printf(text, "\nand %zu more", shown - MAX_LEAKS_SHOWN);
-}
-
-tdr_status tdr_rref_leaks(tdr_agent *agent, tdr_value **ret_text)
-{
-	struct buffer text = {0};
-	tdr_status status = forked(agent->fork_generation)
-	                        ? error_set(TDR_EFORKED, "agent '%s' belongs to the parent process", agent->name)
-	                        : references_lock(agent);
-
-	if (status != TDR_OK)
-		return status;
-	describe_leaks(agent, &text);
-	references_unlock(agent);
-	*ret_text = tdr_string_n((const char *)text.data, text.size);
-	buffer_fini(&text);
-	return TDR_OK;
-}
-
-static tdr_status report_leaks(tdr_agent *agent)
-{
-	struct rrefs_counts counts;
-	struct buffer text = {0};
-	tdr_status status = references_lock(agent);
-
-	if (status != TDR_OK)
-		return TDR_OK;
-	counts = rrefs_counts(agent->references.machine);
-	describe_leaks(agent, &text);
-	references_unlock(agent);
-	if (text.size > 0)
-		LOG(TDR_LOG_WARN, "event=rref_leak worker=%s text=\"Detected RRef Leaks during shutdown. %.*s\"",
-		    agent->name, (int)MIN_OF(text.size, (size_t)4096), (const char *)text.data);
-	status =
-	    error_set(TDR_ETIMEDOUT,
-	              "references have not been let go of in time: %zu of '%s' are held by others, %zu of others are "
-	              "not confirmed, %zu letters are not answered%s%.*s",
-	              counts.owned, agent->name, counts.pending_users + counts.children, counts.controls,
-	              text.size > 0 ? ". " : "", (int)MIN_OF(text.size, (size_t)512),
-	              text.size > 0 ? (const char *)text.data : "");
-	buffer_fini(&text);
-	return status;
-}
-
 tdr_status references_let_go(tdr_agent *agent, bool alone, int64_t deadline_ms)
 {
 	tdr_status status = references_lock(agent);
@@ -579,7 +511,7 @@ tdr_status references_let_go(tdr_agent *agent, bool alone, int64_t deadline_ms)
 	flush(agent);
 	if (await_quiet(agent, alone, deadline_ms ? deadline_ms : deadline_after(LET_GO_MS)))
 		return TDR_OK;
-	return report_leaks(agent);
+	return references_report_leaks(agent);
 }
 
 tdr_status tdr_rref_delete_all(tdr_agent *agent, int64_t timeout_ms)
@@ -590,57 +522,4 @@ tdr_status tdr_rref_delete_all(tdr_agent *agent, int64_t timeout_ms)
 		return error_set(TDR_ESTATE, "tdr_rref_delete_all was called from inside a callback or an inline "
 		                             "function: it would stop the engine");
 	return references_let_go(agent, false, timeout_ms > 0 ? deadline_after(timeout_ms) : 0);
-}
-
-/* ---- insight ---- */
-
-static void put(tdr_value *info, const char *key, uint64_t number)
-{
-	(void)tdr_dict_set(info, key, tdr_int((int64_t)MIN_OF(number, (uint64_t)INT64_MAX)));
-}
-
-/* What each other worker holds of ours: forks, and the bytes of the values. */
-static void put_holders(tdr_agent *agent, tdr_value *info)
-{
-	list_for_each(node, rrefs_peers(agent->references.machine)) {
-		struct rref_peer *rrefs = list_entry(node, struct rref_peer, node);
-		const struct identity *holder = link_peer(peer_of(rrefs)->link);
-		uint64_t forks = 0, bytes = 0;
-		char key[192];
-
-		if (list_empty(&rrefs->forks))
-			continue;
-		list_for_each(of_holder, &rrefs->forks) {
-			const struct rref_fork *fork = list_entry(of_holder, struct rref_fork, of_holder);
-
-			forks++;
-			bytes += owned_value_of(fork->owned)->bytes;
-		}
-		snprintf(key, sizeof(key), "rref.held_by.%s.forks", holder->name);
-		put(info, key, forks);
-		snprintf(key, sizeof(key), "rref.held_by.%s.bytes", holder->name);
-		put(info, key, bytes);
-	}
-}
-
-void references_info(tdr_agent *agent, tdr_value *info)
-{
-	struct rrefs_counts counts = {0};
-	uint64_t bytes = 0;
-
-	pthread_mutex_lock(&agent->references.lock);
-	if (agent->references.machine) {
-		counts = rrefs_counts(agent->references.machine);
-		list_for_each(node, rrefs_shared(agent->references.machine))
-			bytes += owned_value_of(list_entry(node, struct rref_owned, of_shared))->bytes;
-		put_holders(agent, info);
-	}
-	pthread_mutex_unlock(&agent->references.lock);
-	put(info, "rref.num_owner_rrefs", counts.owned);
-	put(info, "rref.num_forks", counts.forks);
-	put(info, "rref.num_users", counts.users);
-	put(info, "rref.num_pending_users", counts.pending_users);
-	put(info, "rref.num_pending_children", counts.children);
-	put(info, "rref.num_pending_futures", counts.controls);
-	put(info, "rref.owner_bytes", bytes);
 }

@@ -86,6 +86,11 @@ void references_unreadable(struct peer *peer);
 /* For a graceful leave: lets go of all, and waits until that is known; and unless we leave `alone`, until others have let go of ours. */
 tdr_status references_let_go(tdr_agent *agent, bool alone, int64_t deadline_ms);
 
+/* ---- rref_report.c ---- */
+
+/* Says what is left; TDR_ETIMEDOUT with the text. */
+tdr_status references_report_leaks(tdr_agent *agent);
+
 /* Adds counters to a dict of insight. */
 void references_info(tdr_agent *agent, tdr_value *info);
 

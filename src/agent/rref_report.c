@@ -1,0 +1,192 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What people are told of an agent's references: counters, who holds what, and what is left at the end. */
+#include "agent/references.h"
+
+#include "base/error.h"
+#include "base/fork.h"
+#include "base/log.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+enum {
+	MAX_LEAKS_SHOWN = 100,
+};
+
+/* ---- what is left ---- */
+
+/* A line for each fork of ours. */
+static void describe_leaks(tdr_agent *agent, struct buffer *text)
+{
+	size_t shown = 0;
+
+	list_for_each(node, rrefs_shared(agent->references.machine)) {
+		const struct rref_owned *owned = list_entry(node, struct rref_owned, of_shared);
+
+		list_for_each(of_owned, &owned->forks) {
+			struct rref_fork *fork = list_entry(of_owned, struct rref_fork, of_owned);
+
+			if (shown++ >= MAX_LEAKS_SHOWN)
+				continue;
+			buffer_printf(text,
+			              "%sLeaking RRef GloballyUniqueId(created_on=%u, local_id=%" PRIu64
+			              ") with fork Id GloballyUniqueId(created_on=%u, local_id=%" PRIu64
+			              "), held by worker '%s'%s",
+			              text->size > 0 ? "\n" : "", owned->rref.worker, owned->rref.local,
+			              fork->fork.worker, fork->fork.local, link_peer(peer_of(fork->holder)->link)->name,
+			              fork->state == FORK_SENT ? " (not known to have arrived)" : "");
+		}
+	}
+	if (shown > MAX_LEAKS_SHOWN)
+		buffer_printf(text, "\nand %zu more", shown - MAX_LEAKS_SHOWN);
+}
+
+tdr_status tdr_rref_leaks(tdr_agent *agent, tdr_value **ret_text)
+{
+	struct buffer text = {0};
+	tdr_status status = forked(agent->fork_generation)
+	                        ? error_set(TDR_EFORKED, "agent '%s' belongs to the parent process", agent->name)
+	                        : references_lock(agent);
+
+	if (status != TDR_OK)
+		return status;
+	describe_leaks(agent, &text);
+	references_unlock(agent);
+	*ret_text = tdr_string_n((const char *)text.data, text.size);
+	buffer_fini(&text);
+	return TDR_OK;
+}
+
+tdr_status references_report_leaks(tdr_agent *agent)
+{
+	struct rrefs_counts counts;
+	struct buffer text = {0};
+	tdr_status status = references_lock(agent);
+
+	if (status != TDR_OK)
+		return TDR_OK;
+	counts = rrefs_counts(agent->references.machine);
+	describe_leaks(agent, &text);
+	references_unlock(agent);
+	if (text.size > 0)
+		LOG(TDR_LOG_WARN, "event=rref_leak worker=%s text=\"Detected RRef Leaks during shutdown. %.*s\"",
+		    agent->name, (int)MIN_OF(text.size, (size_t)4096), (const char *)text.data);
+	status =
+	    error_set(TDR_ETIMEDOUT,
+	              "references have not been let go of in time: %zu of '%s' are held by others, %zu of others are "
+	              "not confirmed, %zu letters are not answered%s%.*s",
+	              counts.owned, agent->name, counts.pending_users + counts.children, counts.controls,
+	              text.size > 0 ? ". " : "", (int)MIN_OF(text.size, (size_t)512),
+	              text.size > 0 ? (const char *)text.data : "");
+	buffer_fini(&text);
+	return status;
+}
+
+/* ---- insight ---- */
+
+static void put(tdr_value *info, const char *key, uint64_t number)
+{
+	(void)tdr_dict_set(info, key, tdr_int((int64_t)MIN_OF(number, (uint64_t)INT64_MAX)));
+}
+
+/* What each other worker holds of ours: forks, and the bytes of the values. */
+static void put_holders(tdr_agent *agent, tdr_value *info)
+{
+	list_for_each(node, rrefs_peers(agent->references.machine)) {
+		struct rref_peer *rrefs = list_entry(node, struct rref_peer, node);
+		const struct identity *holder = link_peer(peer_of(rrefs)->link);
+		uint64_t forks = 0, bytes = 0;
+		char key[192];
+
+		if (list_empty(&rrefs->forks))
+			continue;
+		list_for_each(of_holder, &rrefs->forks) {
+			const struct rref_fork *fork = list_entry(of_holder, struct rref_fork, of_holder);
+
+			forks++;
+			bytes += owned_value_of(fork->owned)->bytes;
+		}
+		snprintf(key, sizeof(key), "rref.held_by.%s.forks", holder->name);
+		put(info, key, forks);
+		snprintf(key, sizeof(key), "rref.held_by.%s.bytes", holder->name);
+		put(info, key, bytes);
+	}
+}
+
+void references_info(tdr_agent *agent, tdr_value *info)
+{
+	struct rrefs_counts counts = {0};
+	uint64_t bytes = 0;
+
+	pthread_mutex_lock(&agent->references.lock);
+	if (agent->references.machine) {
+		counts = rrefs_counts(agent->references.machine);
+		list_for_each(node, rrefs_shared(agent->references.machine))
+			bytes += owned_value_of(list_entry(node, struct rref_owned, of_shared))->bytes;
+		put_holders(agent, info);
+	}
+	pthread_mutex_unlock(&agent->references.lock);
+	put(info, "rref.num_owner_rrefs", counts.owned);
+	put(info, "rref.num_forks", counts.forks);
+	put(info, "rref.num_users", counts.users);
+	put(info, "rref.num_pending_users", counts.pending_users);
+	put(info, "rref.num_pending_children", counts.children);
+	put(info, "rref.num_pending_futures", counts.controls);
+	put(info, "rref.owner_bytes", bytes);
+}
+
+static tdr_value *name_of(const struct rref_id *id)
+{
+	char text[96];
+
+	snprintf(text, sizeof(text), "GloballyUniqueId(created_on=%u, local_id=%" PRIu64 ")", id->worker, id->local);
+	return tdr_string(text);
+}
+
+/* A dict, name of the worker -> forks that it has. */
+static tdr_value *list_holders(const struct rref_owned *owned)
+{
+	tdr_value *holders = tdr_dict_new();
+
+	list_for_each(node, &owned->forks) {
+		const struct rref_fork *fork = list_entry(node, struct rref_fork, of_owned);
+		const char *name = link_peer(peer_of(fork->holder)->link)->name;
+		int64_t count = 0;
+
+		if (tdr_dict_get(holders, name) && tdr_value_get_int(tdr_dict_get(holders, name), &count) != TDR_OK)
+			count = 0;
+		(void)tdr_dict_set(holders, name, tdr_int(count + 1));
+	}
+	return holders;
+}
+
+tdr_status tdr_rref_list(tdr_agent *agent, tdr_value **ret_list)
+{
+	tdr_value *list;
+	tdr_status status = forked(agent->fork_generation)
+	                        ? error_set(TDR_EFORKED, "agent '%s' belongs to the parent process", agent->name)
+	                        : references_lock(agent);
+
+	if (status != TDR_OK)
+		return status;
+	list = tdr_list(0, NULL);
+	list_for_each(node, rrefs_shared(agent->references.machine)) {
+		struct rref_owned *owned = list_entry(node, struct rref_owned, of_shared);
+		tdr_value *item = tdr_dict_new();
+
+		(void)tdr_dict_set(item, "rref", name_of(&owned->rref));
+		(void)tdr_dict_set(item, "state", tdr_string(owned_state_name(owned->state)));
+		put(item, "bytes", owned_value_of(owned)->bytes);
+		put(item, "handles", owned->handles);
+		(void)tdr_dict_set(item, "holders", list_holders(owned));
+		if (tdr_list_append(list, item) != TDR_OK)
+			break; /* it has become invalid, and says so */
+	}
+	references_unlock(agent);
+	status = tdr_value_status(list);
+	if (status == TDR_OK)
+		*ret_list = list;
+	else
+		tdr_value_unref(list);
+	return status;
+}
