@@ -501,6 +501,7 @@ static tdr_status take_references(struct request *request)
 static tdr_status find_method(struct request *request, const tdr_value *value)
 {
 	const char *type = tdr_value_kind(value) == TDR_TENSOR ? "aten" : tdr_native_type(value);
+	char *full;
 	size_t room;
 
 	if (memmem(request->name, request->name_size, "::", 2))
@@ -510,12 +511,12 @@ static tdr_status find_method(struct request *request, const tdr_value *value)
 		    TDR_ENOFUNCTION, "a value of kind %s has no functions of its own: call '%.*s' by its full name",
 		    tdr_kind_name(tdr_value_kind(value)), (int)MIN_OF(request->name_size, (size_t)256), request->name);
 	room = strlen(type) + 2 + request->name_size + 1;
-	free(request->kept_name);
-	request->kept_name = malloc(room);
-	if (!request->kept_name)
+	full = malloc(room);
+	if (!full)
 		return error_nomem();
-	snprintf(request->kept_name, room, "%s::%.*s", type, (int)request->name_size, request->name);
-	request->name = request->kept_name;
+	snprintf(full, room, "%s::%.*s", type, (int)request->name_size, request->name);
+	free(request->kept_name); /* the short one may be there */
+	request->name = request->kept_name = full;
 	request->name_size = room - 1;
 	return TDR_OK;
 }
