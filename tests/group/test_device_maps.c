@@ -166,6 +166,73 @@ static void all_members_fail_alike(void **state)
 	expect_no_group(prepare_past_itself, "Node worker2 has devices with invalid indices");
 }
 
+/* ---- groups that change ---- */
+
+static tdr_agent *make_member(const char *name, int64_t device_count, tdr_store *store)
+{
+	tdr_agent_options options;
+	tdr_agent *agent;
+
+	member_options(&options, 0, 1, store);
+	options.rank = -1;
+	options.world_size = 0;
+	options.device_count = device_count;
+	agent = tdr_agent_new(name, &options);
+	if (!agent)
+		fail_msg("%s", tdr_last_error());
+	return agent;
+}
+
+/* Whether there are `count` pairs from b to a. */
+struct way_back {
+	tdr_agent *agent;
+	size_t count;
+};
+
+static bool way_back_is(void *context)
+{
+	const struct way_back *wanted = context;
+
+	return tdr_agent_reverse_device_map(wanted->agent, "b", 0, NULL) == wanted->count;
+}
+
+static void who_comes_later_has_to_fit(void **state)
+{
+	tdr_store *store = NULL;
+	tdr_device_pair pair;
+	tdr_agent *a, *b;
+
+	expect_ok(tdr_store_hash(&store));
+	a = make_member("a", 2, store);
+	set_map(a, "b", CUDA(0), CUDA(1)); /* who is not there yet */
+	expect_ok(tdr_join(a));
+
+	b = make_member("b", 1, store);
+	expect_status(tdr_join(b), TDR_EINVAL);
+	expect_error("Node a has target devices with invalid indices in its device map for b");
+	tdr_agent_unref(b);
+	expect_true(tdr_worker_count(a) == 1);
+
+	b = make_member("b", 2, store);
+	set_map(b, "a", CPU, CPU);
+	expect_ok(tdr_join(b));
+	expect_map(tdr_agent_reverse_device_map(b, "a", 1, &pair), &pair, 1,
+	           (const tdr_device_pair[]){PAIR(CUDA(1), CUDA(0))});
+	expect_devices(b, 1, (const int32_t[]){1});
+	eventually(way_back_is, &(struct way_back){a, 1});
+	expect_ok(tdr_shutdown(b, NULL));
+
+	b = make_member("b", 2, store); /* with another map */
+	set_map(b, "a", CUDA(0), CUDA(0));
+	set_map(b, "a", CUDA(1), CUDA(1));
+	expect_ok(tdr_join(b));
+	eventually(way_back_is, &(struct way_back){a, 2});
+	expect_devices(a, 2, (const int32_t[]){0, 1});
+	expect_ok(tdr_shutdown(b, NULL));
+	expect_ok(tdr_shutdown(a, NULL));
+	tdr_store_unref(store);
+}
+
 /* ---- setting ---- */
 
 static void what_cannot_be_set_is_refused(void **state)
@@ -219,8 +286,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    TEST(members_learn_each_others_maps), TEST(a_map_of_the_cpu_needs_no_accelerator),
-	    TEST(all_members_fail_alike),         TEST(what_cannot_be_set_is_refused),
-	    TEST(a_tensor_elsewhere_is_refused),
+	    TEST(all_members_fail_alike),         TEST(who_comes_later_has_to_fit),
+	    TEST(what_cannot_be_set_is_refused),  TEST(a_tensor_elsewhere_is_refused),
 	};
 
 	return cmocka_run_group_tests_name("device_maps", tests, NULL, NULL);
