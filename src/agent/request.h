@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Requests: calls of others', between their message and their function. Where a request has to wait, for references among its
+ * arguments to be counted by their owners or for the value that it is called on, it lives on the heap, and takes no thread.
+ */
+#ifndef TENDRIL_AGENT_REQUEST_H
+#define TENDRIL_AGENT_REQUEST_H
+
+#include "agent/references.h"
+
+struct request {
+	struct peer *peer;
+	uint64_t call_id;
+	int64_t deadline_ms; /* 0: none */
+	size_t cost;
+	const char *name; /* in the message's body, or in `kept_name` */
+	size_t name_size;
+	char *kept_name;
+	uint64_t depth;
+	tdr_value *metadata, *args, *kwargs; /* counted, or NULL */
+	bool has_target;
+	struct target target;
+	struct owned_value *on; /* what it is called on; with a handle and memory; or NULL */
+	bool has_creation;
+	struct creation creation;
+	struct owned_value *creates; /* with a handle and memory; or NULL */
+	struct cargo cargo;          /* references among the arguments */
+	tdr_passage *passage;        /* until a call has it; NULL without interceptors */
+	struct function *function;   /* counted; whose name the passage has */
+};
+
+/* ---- request.c ---- */
+
+void request_init(struct request *request, struct peer *peer, const struct message *message);
+void request_fini(struct request *request);
+
+/* Reads the body; what was read before a failure is request_fini's. */
+tdr_status request_read(const struct message *message, struct request *request);
+
+/* What the request creates comes to be known here, and what it is called on is found. */
+tdr_status request_take_references(struct request *request);
+
+/* What the request has to wait for next; counted; NULL: nothing. */
+tdr_future *request_next_obstacle(struct request *request);
+
+/* Puts the value that the request is called on before its arguments. The value is there. */
+tdr_status request_put_target_first(struct request *request);
+
+/* Moves it to the heap, with its name, which the message had; NULL, and it stays where it is, when memory runs out. */
+struct request *request_keep(struct request *request);
+
+/* ---- reply.c ---- */
+
+/*
+ * Shows an outcome to the interceptors, if there are any, and sends it, or keeps it where a reference is to stand for it (`creates`,
+ * taken over; NULL: none). `value` is given away. Returns what was sent.
+ */
+tdr_status answer(struct peer *peer, uint64_t call_id, tdr_passage *passage, struct owned_value *creates,
+                  tdr_status status, tdr_value *value, const char *text, const char *traceback);
+
+#endif
