@@ -107,6 +107,7 @@ struct peer {
 	struct call_table calls;
 	pthread_mutex_t served_lock;
 	struct list served; /* calls of the peer's that have not been answered */
+	struct list parked; /* of its requests that wait for references; guarded by served_lock, too */
 	struct rref_peer rrefs; /* guarded by the lock of the agent's references, as what follows */
 	struct list posted;     /* in references.posted, while letters are to be sent to it */
 };

@@ -16,6 +16,7 @@ void request_init(struct request *request, struct peer *peer, const struct messa
 	    .deadline_ms = deadline_after(message->time_left_ms),
 	    .cost = message_cost(message),
 	};
+	list_init(&request->node);
 	cargo_init(&request->cargo, peer);
 }
 
@@ -232,6 +233,7 @@ struct request *request_keep(struct request *request)
 	memcpy(name, request->name, request->name_size);
 	name[request->name_size] = '\0';
 	*kept = *request;
+	list_init(&kept->node);
 	kept->name = kept->kept_name = name;
 	*request = (struct request){.peer = request->peer};
 	return kept;

@@ -10,6 +10,9 @@
 
 struct request {
 	struct peer *peer;
+	struct list node; /* in peer->parked, while it waits */
+	bool cancelled;   /* while it waited */
+	int64_t parked_ns;
 	uint64_t call_id;
 	int64_t deadline_ms; /* 0: none */
 	size_t cost;

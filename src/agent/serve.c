@@ -330,6 +330,17 @@ static void start(struct request *request, unsigned turn)
 
 /* ---- requests that wait ---- */
 
+static void set_parked(struct request *request, bool parked)
+{
+	pthread_mutex_lock(&request->peer->served_lock);
+	if (parked)
+		list_append(&request->peer->parked, &request->node);
+	else
+		list_remove(&request->node);
+	pthread_mutex_unlock(&request->peer->served_lock);
+}
+
+/* A request has waited for one thing, and perhaps has to wait for another. */
 static void go_on(tdr_future *future, void *context)
 {
 	struct request *request = context;
@@ -340,11 +351,14 @@ static void go_on(tdr_future *future, void *context)
 		tdr_future_unref(obstacle);
 		return;
 	}
-	tdr_future_unref(obstacle);
+	set_parked(request, false);
 	if (obstacle)
 		refuse(request, error_nomem());
+	else if (request->cancelled)
+		refuse(request, error_set(TDR_ECANCELED, "it was cancelled before it ran"));
 	else
 		start(request, 0);
+	tdr_future_unref(obstacle);
 	request_fini(request);
 	free(request);
 	agent_note_end(agent, &agent->serving);
@@ -362,8 +376,11 @@ static bool park(struct request *request, tdr_future *obstacle)
 	agent_hold(agent);
 	atomic_fetch_add(&agent->serving, 1);
 	atomic_fetch_add(&agent->activity, 1);
+	parked->parked_ns = clock_ns();
+	set_parked(parked, true);
 	if (tdr_future_on_done(obstacle, go_on, parked) == TDR_OK)
 		return true;
+	set_parked(parked, false);
 	*request = *parked;
 	free(parked);
 	agent_note_end(agent, &agent->serving);
@@ -407,6 +424,11 @@ void serve_cancel(struct peer *peer, uint64_t call_id)
 	tdr_future *pending = NULL;
 
 	pthread_mutex_lock(&peer->served_lock);
+	list_for_each(node, &peer->parked) {
+		struct request *request = list_entry(node, struct request, node);
+
+		request->cancelled = request->cancelled || request->call_id == call_id;
+	}
 	list_for_each(node, &peer->served) {
 		struct served *served = list_entry(node, struct served, node);
 
@@ -422,6 +444,10 @@ void serve_cancel(struct peer *peer, uint64_t call_id)
 
 void serve_cancel_all(struct peer *peer)
 {
+	pthread_mutex_lock(&peer->served_lock);
+	list_for_each(node, &peer->parked)
+		list_entry(node, struct request, node)->cancelled = true;
+	pthread_mutex_unlock(&peer->served_lock);
 	for (;;) {
 		tdr_future *pending = NULL;
 
@@ -445,6 +471,16 @@ void serve_dump(struct peer *peer, struct buffer *text)
 	int64_t now = clock_ns();
 
 	pthread_mutex_lock(&peer->served_lock);
+	list_for_each(node, &peer->parked) {
+		const struct request *request = list_entry(node, struct request, node);
+		char age[32];
+
+		print_duration((now - request->parked_ns) / 1000, age, sizeof(age));
+		buffer_printf(text, "serving %.*s for worker '%s' since %s: waits for references%s%s\n",
+		              (int)request->name_size, request->name, link_peer(peer->link)->name, age,
+		              request->on ? ", or for the value that it is called on" : "",
+		              request->cancelled ? ", cancelled" : "");
+	}
 	list_for_each(node, &peer->served) {
 		const struct served *served = list_entry(node, struct served, node);
 		const char *where = served->pending                 ? "waits for its future"

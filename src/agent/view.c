@@ -93,6 +93,7 @@ static tdr_status peer_new(tdr_agent *agent, const struct entry *entry, struct p
 	peer->agent = agent;
 	list_init(&peer->node);
 	list_init(&peer->served);
+	list_init(&peer->parked);
 	list_init(&peer->posted);
 	call_table_init(&peer->calls);
 	pthread_mutex_init(&peer->served_lock, NULL);
