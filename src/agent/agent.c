@@ -402,40 +402,49 @@ static tdr_value *describe_activity(const tdr_agent *agent, uint64_t activity)
 	return tdr_tuple(COUNT_OF(items), items);
 }
 
+/* Adds up what the members of a round say. */
+static tdr_status add_up(const struct gathered *gathered, bool *ret_busy, int64_t *ret_activity)
+{
+	int64_t sum = 0;
+
+	*ret_busy = false;
+	for (uint32_t i = 0; i < gathered->count; i++) {
+		int64_t activity = 0;
+		bool busy = true;
+
+		if (tdr_value_get_bool(tdr_value_item(gathered->values[i], 0), &busy) != TDR_OK ||
+		    tdr_value_get_int(tdr_value_item(gathered->values[i], 1), &activity) != TDR_OK)
+			return error_set(TDR_EPROTO, "a member describes its activity in a way that is not ours");
+		*ret_busy = *ret_busy || busy;
+		sum += activity;
+	}
+	*ret_activity = sum;
+	return TDR_OK;
+}
+
 /* Rounds until nobody has anything under way. */
 static tdr_status agree_to_leave(tdr_agent *agent, int64_t deadline_ms)
 {
-	uint32_t count = view_count(agent_view(agent));
-	tdr_value **values = calloc(count, sizeof(*values));
 	int64_t before = -1, now = -2;
 	bool busy = true;
-	tdr_status status = values ? TDR_OK : error_nomem();
+	tdr_status status = TDR_OK;
 
 	while (status == TDR_OK && (busy || now != before)) {
 		int64_t left = deadline_ms ? MAX_OF(deadline_ms - clock_ms(), (int64_t)1) : TDR_TIMEOUT_NEVER;
+		struct gathered gathered = {0};
+		tdr_value *activity;
 
 		agent_await_idle(agent, deadline_ms);
-		status = gather(agent, "shutdown", describe_activity(agent, atomic_load(&agent->activity)), NULL, count,
-		                left, values);
+		activity = describe_activity(agent, atomic_load(&agent->activity));
+		status = gather(agent, "shutdown", activity, NULL, 0, left, &gathered);
+		tdr_value_unref(activity);
 		before = now;
-		now = 0;
-		busy = false;
-		for (uint32_t i = 0; status == TDR_OK && i < count; i++) {
-			int64_t activity = 0;
-			bool member_busy = true;
-
-			if (tdr_value_get_bool(tdr_value_item(values[i], 0), &member_busy) != TDR_OK ||
-			    tdr_value_get_int(tdr_value_item(values[i], 1), &activity) != TDR_OK)
-				status =
-				    error_set(TDR_EPROTO, "a member describes its activity in a way that is not ours");
-			busy = busy || member_busy;
-			now += activity;
-			values[i] = tdr_value_unref(values[i]);
-		}
+		if (status == TDR_OK)
+			status = add_up(&gathered, &busy, &now);
+		gathered_fini(&gathered);
 		if (status == TDR_OK && busy && deadline_ms && clock_ms() >= deadline_ms)
 			status = error_set(TDR_ETIMEDOUT, "members still have calls under way (tdr_dump tells which)");
 	}
-	free(values);
 	return status;
 }
 

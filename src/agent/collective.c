@@ -2,7 +2,8 @@
 /* Collectives: entering a gather, waiting for it, and the public calls that stand on that. */
 #include "agent/gather.h"
 
-#include "agent/view.h"
+#include "agent/membership.h"
+#include "agent/token.h"
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/fork.h"
@@ -14,6 +15,8 @@
 
 enum {
 	GRACE_MS = 1000, /* beyond the deadline, for each step that the root's verdict comes down */
+	KEPT_EPOCHS = 64,
+	VIEW_PAUSE_MS = 5, /* between two questions whether a newer view has come */
 };
 
 /* How many gathers of one topic and set this member has entered. */
@@ -42,11 +45,31 @@ bool gather_is_past(tdr_agent *agent, const struct occasion *occasion)
 	return sequence && occasion->sequence <= sequence->occasion.sequence && !gather_find(agent, occasion);
 }
 
+/* Drops the counts of the same members at other times: those of all members only when they are old, since their letters go about. */
+static void forget_sequences(tdr_agent *agent, const struct occasion *occasion)
+{
+	list_for_each_safe(node, &agent->collectives.sequences) {
+		struct sequence *sequence = list_entry(node, struct sequence, node);
+		const struct occasion *other = &sequence->occasion;
+		bool same_ids = occasion->ids && other->ids && occasion->count == other->count &&
+		                memcmp(occasion->ids, other->ids, occasion->count * sizeof(*occasion->ids)) == 0;
+
+		if (other->stamp == occasion->stamp || strcmp(other->topic, occasion->topic) != 0)
+			continue;
+		if (!same_ids && (occasion->ids || other->ids || other->stamp + KEPT_EPOCHS > occasion->stamp))
+			continue;
+		list_remove(&sequence->node);
+		free(sequence->occasion.ids);
+		free(sequence);
+	}
+}
+
 /* The next sequence number of a topic and set; with the lock held. */
 static tdr_status next_sequence(tdr_agent *agent, struct occasion *occasion)
 {
 	struct sequence *sequence = sequence_find(agent, occasion);
 
+	forget_sequences(agent, occasion);
 	if (!sequence) {
 		sequence = calloc(1, sizeof(*sequence));
 		if (!sequence || occasion_copy(occasion, &sequence->occasion) != TDR_OK) {
@@ -94,7 +117,38 @@ static void time_out(struct gather *gather, int64_t timeout_ms)
 	letters_post(&letters);
 }
 
-static tdr_status await(struct gather *gather, int64_t timeout_ms, tdr_value **ret_values)
+/* Takes the values out of a gather that has ended well. */
+static tdr_status take_values(const struct gather *gather, tdr_value *all, struct gathered *ret_gathered)
+{
+	uint32_t count = gather->occasion.count;
+	struct gathered gathered = {
+	    .peers = calloc(count, sizeof(struct peer *)),
+	    .values = calloc(count, sizeof(tdr_value *)),
+	};
+
+	if (!gathered.peers || !gathered.values) {
+		gathered_fini(&gathered);
+		return error_nomem();
+	}
+	gathered.count = count;
+	for (uint32_t i = 0; i < count; i++) {
+		gathered.peers[i] = occasion_peer(&gather->occasion, i);
+		gathered.values[i] = tdr_value_ref(tdr_value_item(all, i));
+	}
+	*ret_gathered = gathered;
+	return TDR_OK;
+}
+
+void gathered_fini(struct gathered *gathered)
+{
+	for (uint32_t i = 0; i < gathered->count; i++)
+		tdr_value_unref(gathered->values[i]);
+	free(gathered->values);
+	free(gathered->peers);
+	*gathered = (struct gathered){0};
+}
+
+static tdr_status await(struct gather *gather, int64_t timeout_ms, struct gathered *ret_gathered)
 {
 	int64_t patience = timeout_ms > 0 ? timeout_ms + (int64_t)GRACE_MS * tree_depth(gather->index) : timeout_ms;
 	tdr_value *all;
@@ -108,17 +162,16 @@ static tdr_status await(struct gather *gather, int64_t timeout_ms, tdr_value **r
 	}
 	if (status != TDR_OK)
 		return status;
-	for (uint32_t i = 0; i < gather->occasion.count; i++)
-		ret_values[i] = tdr_value_ref(tdr_value_item(all, i));
+	status = take_values(gather, all, ret_gathered);
 	tdr_value_unref(all);
-	return TDR_OK;
+	return status;
 }
 
 /* Members who were gone already: no event will tell of them. */
 static void look_for_gone(const struct gather *gather)
 {
 	for (uint32_t i = 0; i < gather->occasion.count; i++) {
-		struct peer *peer = view_by_id(agent_view(gather->agent), occasion_id(&gather->occasion, i));
+		struct peer *peer = occasion_peer(&gather->occasion, i);
 		tdr_status status = link_check(peer->link);
 
 		if (status != TDR_OK && status != TDR_ESHUTDOWN)
@@ -126,37 +179,102 @@ static void look_for_gone(const struct gather *gather)
 	}
 }
 
-tdr_status gather(tdr_agent *agent, const char *topic, tdr_value *value, const uint32_t *ids, uint32_t count,
-                  int64_t timeout_ms, tdr_value **ret_values)
+/* Whether all members of a set are still those of the view; with the lock held. */
+static tdr_status place_on_view(tdr_agent *agent, struct occasion *occasion)
+{
+	const struct view *view = agent_view(agent);
+
+	for (uint32_t i = 0; occasion->ids && i < occasion->count; i++)
+		if (!view_by_id(view, occasion->ids[i]))
+			return error_set(TDR_EWORKERGONE, "worker %u has left the group meanwhile", occasion->ids[i]);
+	occasion_place(occasion, view, agent->membership.dynamic);
+	return TDR_OK;
+}
+
+/* The gather that this member enters now, by the view of this moment; with the lock held. */
+static tdr_status enter(tdr_agent *agent, const char *topic, const uint32_t *ids, uint32_t count,
+                        struct gather **ret_gather)
 {
 	struct occasion occasion = {.ids = (uint32_t *)ids, .count = count};
+	tdr_status status;
+
+	*ret_gather = ids || !agent->membership.dynamic ? NULL : gather_owed(agent, topic);
+	if (*ret_gather)
+		return TDR_OK;
+	snprintf(occasion.topic, sizeof(occasion.topic), "%s", topic);
+	status = place_on_view(agent, &occasion);
+	if (status == TDR_OK)
+		status = next_sequence(agent, &occasion);
+	return status == TDR_OK ? gather_get(agent, &occasion, ret_gather) : status;
+}
+
+/* Takes part once. `*ret_view` is the view that it was under. */
+static tdr_status gather_once(tdr_agent *agent, const char *topic, tdr_value *value, const uint32_t *ids,
+                              uint32_t count, int64_t timeout_ms, const struct view **ret_view,
+                              struct gathered *ret_gathered)
+{
 	struct gather *gather;
 	struct list letters;
 	tdr_status status;
 
 	list_init(&letters);
-	snprintf(occasion.topic, sizeof(occasion.topic), "%s", topic);
 	pthread_mutex_lock(&agent->collectives.lock);
-	status = next_sequence(agent, &occasion);
-	if (status == TDR_OK)
-		status = gather_get(agent, &occasion, &gather);
+	status = enter(agent, topic, ids, count, &gather);
 	if (status == TDR_OK) {
 		refcount_get(&gather->refs);
 		gather->entered = true;
-		gather_arrive(gather, gather->index, value);
+		gather_arrive(gather, gather->index, tdr_value_ref(value));
 		gather_retire(gather);
 		gather_advance(gather, &letters);
 	}
 	pthread_mutex_unlock(&agent->collectives.lock);
-	if (status != TDR_OK) {
-		tdr_value_unref(value);
+	if (status != TDR_OK)
 		return status;
-	}
 	letters_post(&letters);
 	look_for_gone(gather);
-	status = await(gather, timeout_ms, ret_values);
+	status = await(gather, timeout_ms, ret_gathered);
+	*ret_view = gather->occasion.view;
 	gather_unref(gather);
 	return status;
+}
+
+/* Waits until the view is newer than one under which a gather was superseded. */
+static tdr_status await_newer_view(tdr_agent *agent, const struct view *old, int64_t deadline_ms)
+{
+	while (agent_view(agent) == old) {
+		enum agent_state state = agent_state(agent);
+
+		if (state == AGENT_FENCED)
+			return error_set(TDR_EFENCED, "%s", agent->membership.fenced_text);
+		if (state == AGENT_LEFT)
+			return error_set(TDR_ESHUTDOWN, "agent '%s' has been shut down", agent->name);
+		if (deadline_ms && clock_ms() >= deadline_ms)
+			return error_set(
+			    TDR_ETIMEDOUT,
+			    "the group has changed, and its table could not be read from the store in time");
+		membership_look(agent);
+		agent_pause(agent, VIEW_PAUSE_MS);
+	}
+	return TDR_OK;
+}
+
+tdr_status gather(tdr_agent *agent, const char *topic, tdr_value *value, const uint32_t *ids, uint32_t count,
+                  int64_t timeout_ms, struct gathered *ret_gathered)
+{
+	int64_t deadline_ms = deadline_after(timeout_ms);
+	const struct view *view = NULL;
+	tdr_status status;
+
+	for (;;) {
+		int64_t left = deadline_ms ? MAX_OF(deadline_ms - clock_ms(), (int64_t)1) : TDR_TIMEOUT_NEVER;
+
+		status = gather_once(agent, topic, value, ids, count, left, &view, ret_gathered);
+		if (status != GATHER_SUPERSEDED)
+			return status;
+		status = await_newer_view(agent, view, deadline_ms);
+		if (status != TDR_OK)
+			return status;
+	}
 }
 
 /* ---- the public calls ---- */
@@ -222,7 +340,7 @@ static tdr_status prepare(tdr_agent *agent, size_t count, const char *const name
 		                 agent->name);
 	if (count == 0)
 		return TDR_OK;
-	if (count > view_count(agent_view(agent)))
+	if (count > (agent->membership.dynamic ? MAX_MEMBERS : view_count(agent_view(agent))))
 		return error_set(TDR_EINVAL, "%zu names, in a group of %u", count, view_count(agent_view(agent)));
 	*ret_ids = calloc(count, sizeof(**ret_ids));
 	if (!*ret_ids)
@@ -235,38 +353,41 @@ static tdr_status prepare(tdr_agent *agent, size_t count, const char *const name
 	return status;
 }
 
+/* A dict, name -> value. */
+static tdr_status make_dict(const struct gathered *gathered, tdr_value **ret_values)
+{
+	tdr_value *all = tdr_dict_new();
+
+	for (uint32_t i = 0; i < gathered->count; i++)
+		(void)tdr_dict_set(all, link_peer(gathered->peers[i]->link)->name, tdr_value_ref(gathered->values[i]));
+	if (tdr_value_kind(all) == TDR_INVALID) {
+		tdr_value_unref(all);
+		return error_nomem();
+	}
+	*ret_values = all;
+	return TDR_OK;
+}
+
 tdr_status tdr_all_gather(tdr_agent *agent, tdr_value *value, size_t count, const char *const names[],
                           int64_t timeout_ms, tdr_value **ret_values)
 {
-	uint32_t *ids = NULL, members = count ? (uint32_t)count : view_count(agent_view(agent));
-	tdr_value **values = NULL, *all;
+	struct gathered gathered = {0};
+	uint32_t *ids = NULL;
 	tdr_status status = forked(agent->fork_generation)
 	                        ? error_set(TDR_EFORKED, "agent '%s' belongs to the parent process", agent->name)
 	                        : prepare(agent, count, names, &ids);
 
 	if (status == TDR_OK)
 		status = check_value(agent, value);
-	if (status == TDR_OK && !(values = calloc(members, sizeof(*values))))
-		status = error_nomem();
 	if (status == TDR_OK) {
 		if (timeout_ms == TDR_TIMEOUT_DEFAULT)
 			timeout_ms = atomic_load(&agent->rpc_timeout_ms);
-		status = gather(agent, "all_gather", TAKE_PTR(value), ids, members, timeout_ms, values);
+		status = gather(agent, "all_gather", value, ids, (uint32_t)count, timeout_ms, &gathered);
 	}
-	if (status == TDR_OK) {
-		all = tdr_dict_new();
-		for (uint32_t i = 0; i < members; i++)
-			(void)tdr_dict_set(all, link_peer(view_by_id(agent_view(agent), ids ? ids[i] : i)->link)->name,
-			                   values[i]);
-		if (tdr_value_kind(all) != TDR_INVALID) {
-			*ret_values = all;
-		} else {
-			tdr_value_unref(all);
-			status = error_nomem();
-		}
-	}
+	if (status == TDR_OK)
+		status = make_dict(&gathered, ret_values);
+	gathered_fini(&gathered);
 	tdr_value_unref(value);
-	free(values);
 	free(ids);
 	return status;
 }
@@ -288,6 +409,7 @@ void collectives_init(struct collectives *collectives)
 	pthread_mutex_init(&collectives->lock, NULL);
 	list_init(&collectives->gathers);
 	list_init(&collectives->sequences);
+	list_init(&collectives->early);
 }
 
 void collectives_close(struct collectives *collectives)
@@ -307,6 +429,7 @@ void collectives_close(struct collectives *collectives)
 		}
 	}
 	pthread_mutex_unlock(&collectives->lock);
+	letters_drop_early(collectives);
 	letters_post(&letters); /* the lanes are closed, so only ends get through */
 }
 

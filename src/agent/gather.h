@@ -3,9 +3,14 @@
 #ifndef TENDRIL_AGENT_GATHER_H
 #define TENDRIL_AGENT_GATHER_H
 
-#include "agent/internal.h"
 #include "agent/occasion.h"
 #include "base/refcount.h"
+
+/*
+ * What the root of a dynamic group's gather says when the group has changed before all had come: its members enter again, under the
+ * newer view. Never seen by the program.
+ */
+#define GATHER_SUPERSEDED ((tdr_status)1000)
 
 struct gather {
 	struct refcount refs;
@@ -17,6 +22,7 @@ struct gather {
 	bool *forwarded;    /* [count]; gone up already */
 	uint32_t arrived;
 	bool entered, done;
+	tdr_status outcome; /* once it is done */
 	tdr_future *future; /* completes with a list of all values, by index */
 	struct timer flush;
 };
@@ -31,7 +37,7 @@ struct gather *gather_find(tdr_agent *agent, const struct occasion *occasion);
 tdr_status gather_get(tdr_agent *agent, const struct occasion *occasion, struct gather **ret_gather);
 void gather_unref(struct gather *gather); /* with or without the lock */
 
-/* Takes it off the list, once it is done and its member has entered it. */
+/* Takes it off the list, once it is done, and its member has entered it or never will. */
 void gather_retire(struct gather *gather);
 
 /* A value has come; a second one of the same member is dropped. `value` is given away. */
@@ -43,8 +49,17 @@ void gather_advance(struct gather *gather, struct list *letters);
 /* Ends it with an error: the root tells everybody; any other tells those below, and its parent if `tell_parent`. */
 void gather_fail(struct gather *gather, struct list *letters, tdr_status status, const char *text, bool tell_parent);
 
+/*
+ * A gather of all members that has failed under an older view than ours, and that our member has not entered: that is what its next one
+ * comes to, since it was the next one of the others. NULL: none.
+ */
+struct gather *gather_owed(tdr_agent *agent, const char *topic);
+
 /* Sends letters; once the lock has been given up. */
 void letters_post(struct list *letters);
+
+/* Drops what is kept for a view to come; at the end. */
+void letters_drop_early(struct collectives *collectives);
 
 const char *gather_name(const struct gather *gather, uint32_t index);
 

@@ -103,11 +103,12 @@ struct peer {
 	struct list node; /* in agent->peers */
 	struct link *link;
 	bool told_gone;         /* guarded by view_lock: the program knows that it has left */
+	_Atomic bool left;      /* it left by itself, in a dynamic group */
 	tdr_value *description; /* what the worker says of itself beside its identity; counted; NULL: nothing */
 	struct call_table calls;
 	pthread_mutex_t served_lock;
-	struct list served; /* calls of the peer's that have not been answered */
-	struct list parked; /* of its requests that wait for references; guarded by served_lock, too */
+	struct list served;     /* calls of the peer's that have not been answered */
+	struct list parked;     /* of its requests that wait for references; guarded by served_lock, too */
 	struct rref_peer rrefs; /* guarded by the lock of the agent's references, as what follows */
 	struct list posted;     /* in references.posted, while letters are to be sent to it */
 };
@@ -129,7 +130,8 @@ struct collectives {
 	pthread_mutex_t lock;
 	struct list gathers;
 	struct list sequences; /* how many gathers each set of members has done */
-	size_t ngathers;
+	struct list early;     /* letters of a view that is newer than ours: kept until that is here */
+	size_t ngathers, nearly;
 	bool closed; /* none begins any more */
 };
 
@@ -183,11 +185,12 @@ struct membership {
 
 /* What an agent has of references. */
 struct references {
-	pthread_mutex_t lock; /* guards what follows */
+	pthread_mutex_t lock;  /* guards what follows */
 	struct rrefs *machine; /* NULL before joining and after leaving */
-	struct list posted;   /* peers with letters to be sent, by peer.posted */
-	bool hurried;         /* and soon */
-	struct list settled, user_released, owned_released, lost; /* what is to be done when the lock has been given up */
+	struct list posted;    /* peers with letters to be sent, by peer.posted */
+	bool hurried;          /* and soon */
+	struct list settled, user_released, owned_released,
+	    lost; /* what is to be done when the lock has been given up */
 	struct timer flush, retry;
 	bool flush_set, retry_set; /* each setting that has not fired holds the agent */
 	struct list idle_waiters;  /* for all that is under way to end */
@@ -319,12 +322,27 @@ void collectives_fini(struct collectives *collectives);
 void collective_message(struct peer *peer, const struct message *message);
 void collective_gone(struct peer *peer, tdr_status status, const char *text);
 
+/* The members of a dynamic group have changed: `agent->view` is the new one. */
+void collective_view_changed(tdr_agent *agent);
+
+/* We have left the group: nobody else would end the gathers whose root we are. */
+void collective_root_leaves(tdr_agent *agent);
+
+/* What came of a gather: values by member, in the order of ids. */
+struct gathered {
+	uint32_t count;
+	struct peer **peers; /* [count] */
+	tdr_value **values;  /* [count], counted */
+};
+
+void gathered_fini(struct gathered *gathered);
+
 /*
- * All members' values, by id: ret_values [count], counted references. `topic` tells gathers of the library's own from the user's.
- * `ids` [count] ascending; NULL: everybody.
+ * Brings `value` (borrowed), and gets those of all members, or of those with `ids` [count], ascending. `topic` tells gathers of
+ * the library's own from the user's.
  */
 tdr_status gather(tdr_agent *agent, const char *topic, tdr_value *value, const uint32_t *ids, uint32_t count,
-                  int64_t timeout_ms, tdr_value **ret_values);
+                  int64_t timeout_ms, struct gathered *ret_gathered);
 
 /* ---- dump.c ---- */
 

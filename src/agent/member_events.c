@@ -97,6 +97,7 @@ static void note_departure(struct peer *peer, const struct roster *roster)
 	if (peer->told_gone)
 		return;
 	peer->told_gone = true;
+	atomic_store(&peer->left, departure && !departure->evicted);
 	if (departure && !departure->evicted) {
 		note(peer, TDR_MEMBER_LEFT, "it has left the group");
 		return;

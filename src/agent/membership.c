@@ -102,6 +102,7 @@ static tdr_status take_over(tdr_agent *agent, const struct roster *roster)
 		return status;
 	LOG(TDR_LOG_INFO, "event=view worker=%s epoch=%" PRIu64 " members=%u", agent->name, view->epoch, view->count);
 	retire_evicted(view, roster);
+	collective_view_changed(agent);
 	return TDR_OK;
 }
 
@@ -604,6 +605,7 @@ void membership_leave(tdr_agent *agent, int64_t deadline_ms)
 	if (token_take(agent, "leave", deadline_ms) != TDR_OK)
 		LOG(TDR_LOG_WARN, "event=left_without_token worker=%s error=\"%s\"", agent->name, tdr_last_error());
 	leave_table(agent, deadline_ms ? MAX_OF(deadline_ms, deadline_after(LAST_WORD_MS)) : 0);
+	collective_root_leaves(agent);
 }
 
 /* ---- life ---- */

@@ -11,7 +11,6 @@ enum {
 	ROSTER_VERSION = 1,
 	HEAD_PARTS = 5, /* version, lineage, epoch, how many members, how many departures */
 	DEPARTURE_PARTS = 4,
-	MAX_MEMBERS = 32768,
 };
 
 void entries_fini(struct entry *entries, size_t count)

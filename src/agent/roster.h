@@ -12,6 +12,7 @@
 #include "value/codec.h"
 
 #define MAX_DEPARTURES 32
+#define MAX_MEMBERS 32768
 
 /* A member as it is written to the store. */
 struct entry {
