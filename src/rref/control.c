@@ -8,6 +8,7 @@
 
 #include <assert.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* How long a letter waits for its answer, by the number of times it was sent. */
 static const int64_t patience_ms[LETTER_MAX_SENDS] = {1000, 1000, 1500, 2250, 3375, 3375};
@@ -78,6 +79,11 @@ void answer_post(struct rref_peer *to, const struct letter *letter, bool soon)
 {
 	if (to->gone)
 		return;
+	if (to->nanswers == to->answers_room && to->answers_taken > to->answers_room / 2) {
+		to->nanswers -= to->answers_taken;
+		memmove(to->answers, to->answers + to->answers_taken, to->nanswers * sizeof(*to->answers));
+		to->answers_taken = 0;
+	}
 	if (to->nanswers == to->answers_room) {
 		size_t room = MAX_OF(to->answers_room * 2, (size_t)8);
 		struct letter *answers = realloc(to->answers, room * sizeof(*answers));
@@ -93,13 +99,12 @@ void answer_post(struct rref_peer *to, const struct letter *letter, bool soon)
 
 static size_t take_answers(struct rref_peer *peer, struct letter *letters, size_t room)
 {
-	size_t count = MIN_OF(peer->nanswers, room);
+	size_t count = MIN_OF(peer->nanswers - peer->answers_taken, room);
 
 	for (size_t i = 0; i < count; i++)
-		letters[i] = peer->answers[i];
-	peer->nanswers -= count;
-	for (size_t i = 0; i < peer->nanswers; i++)
-		peer->answers[i] = peer->answers[i + count];
+		letters[i] = peer->answers[peer->answers_taken++];
+	if (peer->answers_taken == peer->nanswers)
+		peer->answers_taken = peer->nanswers = 0;
 	return count;
 }
 

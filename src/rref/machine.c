@@ -51,7 +51,7 @@ static void peer_fini(struct rref_peer *peer)
 {
 	window_fini(&peer->seen);
 	free(TAKE_PTR(peer->answers));
-	peer->nanswers = peer->answers_room = 0;
+	peer->nanswers = peer->answers_room = peer->answers_taken = 0;
 	list_remove(&peer->node);
 }
 
@@ -146,7 +146,7 @@ void rrefs_peer_gone(struct rref_peer *peer)
 		owned_lose(list_entry(peer->expected.next, struct rref_owned, of_expecting));
 	window_fini(&peer->seen);
 	free(TAKE_PTR(peer->answers));
-	peer->nanswers = peer->answers_room = 0;
+	peer->nanswers = peer->answers_room = peer->answers_taken = 0;
 }
 
 void rrefs_peer_broke(struct rref_peer *peer)

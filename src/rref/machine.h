@@ -54,9 +54,10 @@ struct rref_peer {
 	struct control recheck; /* RECHECK, of what it has sent */
 	struct letter *answers; /* [nanswers]: to be sent, too, and not again */
 	size_t nanswers, answers_room;
-	bool recheck_again; /* once it has been answered: more has come that could not be read */
-	bool posted;        /* the holder was told that there is something to send */
-	bool hurried;       /* and that it is wanted soon */
+	size_t answers_taken; /* of these, the first ones: fetched */
+	bool recheck_again;   /* once it has been answered: more has come that could not be read */
+	bool posted;          /* the holder was told that there is something to send */
+	bool hurried;         /* and that it is wanted soon */
 };
 
 /* X(name, text) */

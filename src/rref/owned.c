@@ -267,10 +267,11 @@ tdr_status rrefs_create(struct rref_peer *from, const struct rref_id *rref, cons
 	case WINDOW_NEW:
 		break;
 	}
-	if (owned && (owned->state != OWNED_EXPECTED || owned->origin != number))
+	if (owned && owned->state != OWNED_EXPECTED)
 		return error_set(TDR_EPROTO, "a reference with the name of another");
 	if (owned) {
 		owned->handles++;
+		owned->origin = number; /* whatever others have said */
 		set_state(owned, OWNED_PENDING);
 	} else {
 		status = owned_make(machine, rref, number, OWNED_PENDING, &owned);
