@@ -12,6 +12,22 @@
 
 static _Atomic unsigned failures;
 
+static pthread_once_t patience_once = PTHREAD_ONCE_INIT;
+static int64_t patience;
+
+static void choose_patience(void)
+{
+	const char *times = getenv("TENDRIL_TEST_PATIENCE");
+
+	patience = 30000 * (times && atoi(times) > 0 ? atoi(times) : 1);
+}
+
+int64_t patience_ms(void)
+{
+	pthread_once(&patience_once, choose_patience);
+	return patience;
+}
+
 /* ---- expectations ---- */
 
 void expect_true_at(bool truth, const char *text, const char *file, int line)

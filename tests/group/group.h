@@ -27,7 +27,9 @@
 
 #include <cmocka.h>
 
-#define PATIENCE_MS 30000 /* for what will come, unless something is wrong */
+/* For what will come, unless something is wrong: 30 s, times TENDRIL_TEST_PATIENCE where the environment has it. */
+int64_t patience_ms(void);
+#define PATIENCE_MS patience_ms()
 
 /* ---- expectations: from any thread ---- */
 
