@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A ring of nested calls: each rank asks the next one, which asks the next, until the count is used up. Every call waits inside the
- * function that made it; the engine gives each waiting thread a stand-in. tendril run -n 3 -- ./ring 100
+ * A ring of nested calls: tendril run -n 3 -- ./ring 100
+ *
+ * Each rank asks the next one, which asks the next, until the count is used up. Every call waits inside the function
+ * that made it; the engine gives each waiting thread a stand-in.
  */
 #include "example.h"
 

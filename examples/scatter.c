@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Asynchronous scatter and gather: rank 0 cuts a vector in pieces, sends one to every worker at once, and adds up what comes
- * back as it comes. tendril run -n 4 -- ./scatter
+ * Asynchronous scatter and gather: tendril run -n 4 -- ./scatter
+ *
+ * Rank 0 cuts a vector in pieces, sends one to every worker at once, and adds up what comes back.
  */
 #include "example.h"
 

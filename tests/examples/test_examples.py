@@ -10,14 +10,16 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 
 NAME, TENDRIL, EXAMPLES, DIGITS = sys.argv[1:5]
 
 
-def run(ranks, *command):
+def run(ranks, *command, env=()):
     """The lines that all ranks printed, without the prefixes; fails where the run does."""
+    options = [f"--env={setting}" for setting in env]
     result = subprocess.run(
-        [TENDRIL, "run", "-n", str(ranks), "--timeout", "240", "--", *command],
+        [TENDRIL, "run", "-n", str(ranks), "--timeout", "240", *options, "--", *command],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=280, check=False,
     )
     if result.returncode != 0:
@@ -45,6 +47,46 @@ def ring():
 def scatter():
     lines = run(4, f"{EXAMPLES}/scatter")
     check(lines == ["4 workers summed 1000000 numbers: 499999500000 (expected 499999500000)"], lines)
+
+
+def replay_buffer():
+    lines = run(5, f"{EXAMPLES}/replay_buffer")
+    expected = [
+        "3 actors pushed 960 transitions to worker1, which keeps 512",
+        "learnt: reward = 2.00 * state -1.00 * action +0.50",
+        "nobody refers to the buffer any more: it is freed",
+    ]
+    check(sorted(lines) == expected, lines)
+
+
+def pipeline():
+    lines = run(4, f"{EXAMPLES}/pipeline", DIGITS)
+    result = re.fullmatch(r"(\d+) of 360 test digits read; the same as without the pipeline", lines[0])
+    check(result and int(result.group(1)) >= 350, lines)
+    received = dict(re.fullmatch(r"(worker\d) received +(\d+) bytes", line).groups() for line in lines[1:])
+    received = {name: int(count) for name, count in received.items()}
+    check(set(received) == {f"worker{rank}" for rank in range(4)}, lines)
+    # The images go to worker2, the distances to worker3, and neither to the driver.
+    check(received["worker2"] > 400_000 and received["worker3"] > 2_000_000, lines)
+    check(received["worker0"] < 50_000 and received["worker1"] < 50_000, lines)
+
+
+def check_growth(lines):
+    *changes, result = lines
+    sizes = [int(re.search(r"members (\d)", line).group(1)) for line in changes]
+    check(sorted(sizes) == [1, 2, 2, 3, 3, 4, 4, 5, 5, 6] and sizes[5] == 6 and sizes[-1] == 2, lines)
+    ends = {" ".join(line.split(":")[0].split()) for line in changes[6:]}
+    check(ends == {"worker5 is gone", "worker4 left", "worker3 left", "worker2 left"}, lines)
+    numbers = re.fullmatch(r"(\d+) ranges in (\d+) calls: (\d+) primes below (\d+) \(expected (\d+)\)", result)
+    check(numbers, lines)
+    ranges, calls, primes, below, expected = map(int, numbers.groups())
+    check(primes == expected and below == 1000 * ranges and calls >= ranges >= 150, lines)
+
+
+def growing_group():
+    check_growth(run(6, f"{EXAMPLES}/growing_group"))
+    with tempfile.TemporaryDirectory() as directory:
+        check_growth(run(6, f"{EXAMPLES}/growing_group", env=[f"TENDRIL_INIT_METHOD=file://{directory}/store"]))
 
 
 def digits():
