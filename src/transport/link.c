@@ -107,13 +107,6 @@ static void after_run(struct link *link, struct after *after)
 		config->events->gone(config->context, link, link->gone_status, link->gone_text);
 }
 
-static void wake_credit_waiters(struct link *link)
-{
-	for (struct list *node; (node = list_shift(&link->waiters));)
-		waiter_wake(list_entry(node, struct waiter, node));
-	atomic_store(&link->credit_awaited, false);
-}
-
 /* ---- the timer; with the lock held ---- */
 
 /* Each setting that has not fired holds `links`. */
@@ -150,7 +143,7 @@ static void become_gone(struct link *link, struct after *after, tdr_status statu
 	after->close[1] = atomic_load(&link->lane) ? atomic_exchange(&link->lane, NULL) : TAKE_PTR(link->dial);
 	list_splice(&after->drop, &link->pending);
 	list_splice(&after->drop, &link->kept);
-	wake_credit_waiters(link);
+	link_wake_credit_waiters(link);
 	timer_stop(link);
 }
 
@@ -206,7 +199,7 @@ static void become_up(struct link *link, struct after *after, struct lane *lane,
 	timer_stop(link);
 	if (link->links->config.heartbeat_ms > 0)
 		timer_start(link, link->links->config.heartbeat_ms);
-	wake_credit_waiters(link);
+	link_wake_credit_waiters(link);
 }
 
 static void retry_later(struct link *link, struct after *after, const char *reason)
@@ -275,18 +268,6 @@ static void give_up_dial(struct link *link, struct after *after)
 }
 
 /* ---- events of lanes ---- */
-
-static void update_credit(struct link *link, uint64_t credit)
-{
-	if (credit <= atomic_load_explicit(&link->granted, memory_order_relaxed))
-		return;
-	atomic_store(&link->granted, credit);
-	if (!atomic_load(&link->credit_awaited))
-		return;
-	pthread_mutex_lock(&link->lock);
-	wake_credit_waiters(link);
-	pthread_mutex_unlock(&link->lock);
-}
 
 static void handle_heartbeat_ack(struct link *link)
 {
@@ -384,7 +365,7 @@ static void on_message(struct lane *lane, void *context, const struct message *m
 	}
 	if (atomic_load_explicit(&link->lane, memory_order_relaxed) != lane)
 		return;
-	update_credit(link, message->credit);
+	link_update_credit(link, message->credit);
 	switch (message->type) {
 	case MESSAGE_HEARTBEAT:
 		(void)lane_send(lane, &(struct message){.type = MESSAGE_HEARTBEAT_ACK});
@@ -638,7 +619,7 @@ void link_close(struct link *link, bool flush)
 	set_state(link, LINK_CLOSED);
 	list_splice(&drop, &link->pending);
 	list_splice(&drop, &link->kept);
-	wake_credit_waiters(link);
+	link_wake_credit_waiters(link);
 	timer_stop(link);
 	pthread_mutex_unlock(&link->lock);
 	for (struct list *node; (node = list_shift(&drop));)
@@ -806,65 +787,6 @@ tdr_status link_send(struct link *link, const struct message *message)
 	if (lane && status != TDR_OK && message_is_request(message->type))
 		atomic_fetch_sub(&link->sent, message_cost(message)); /* it did not go, and will not be taken up */
 	return status;
-}
-
-bool link_over_credit(struct link *link)
-{
-	/* More may be granted than was sent: credit for what came over a lane that broke. */
-	int64_t ahead = (int64_t)(atomic_load(&link->sent) - atomic_load(&link->granted));
-
-	return !link->self && ahead > 0 && (uint64_t)ahead >= atomic_load(&link->window);
-}
-
-bool link_await_credit(struct link *link, int64_t deadline_ms)
-{
-	while (link_over_credit(link)) {
-		struct waiter waiter;
-		struct lane *lane = NULL;
-		struct source *source;
-
-		waiter_init(&waiter);
-		pthread_mutex_lock(&link->lock);
-		atomic_store(&link->credit_awaited, true);
-		if (!link_over_credit(link) || link->state >= LINK_GONE) {
-			pthread_mutex_unlock(&link->lock);
-			break;
-		}
-		list_append(&link->waiters, &waiter.node);
-		pthread_mutex_unlock(&link->lock);
-		source = link_source(link, &lane);
-		engine_wait(link->links->config.engine, &waiter, source, deadline_ms);
-		lane_unref(lane);
-		pthread_mutex_lock(&link->lock);
-		list_remove(&waiter.node);
-		pthread_mutex_unlock(&link->lock);
-		if (deadline_ms && clock_ms() >= deadline_ms)
-			return !link_over_credit(link);
-	}
-	return true;
-}
-
-void link_took(struct link *link, size_t cost)
-{
-	struct lane *lane = NULL;
-	bool announce = false;
-
-	if (link->self)
-		return;
-	pthread_mutex_lock(&link->lock);
-	if (link->state == LINK_UP) {
-		uint64_t credit;
-
-		lane = lane_ref(atomic_load(&link->lane));
-		credit = atomic_fetch_add(&lane->credit, cost) + cost;
-		announce = credit - link->announced >= MAX_OF(link->links->config.credit_bytes / 8, (size_t)1);
-		if (announce)
-			link->announced = credit;
-	}
-	pthread_mutex_unlock(&link->lock);
-	if (announce)
-		(void)lane_send(lane, &(struct message){.type = MESSAGE_CREDIT});
-	lane_unref(lane);
 }
 
 struct source *link_source(struct link *link, struct lane **ret_lane)

@@ -82,6 +82,12 @@ void link_free(struct link *link);
 /* The peer has opened `lane` (its reference is taken over on success) and said hello. False: it was refused. */
 bool link_adopt(struct link *link, struct lane *lane, const struct hello *hello);
 
+/* Those who wait for credit are to look again; with the lock held. */
+void link_wake_credit_waiters(struct link *link);
+
+/* The peer has taken up requests of this cost, on this lane, all in all. */
+void link_update_credit(struct link *link, uint64_t credit);
+
 /* We leave. */
 void link_close(struct link *link, bool flush);
 
