@@ -19,9 +19,19 @@
  *     threads COUNT THREADS      calls a second by THREADS threads that make COUNT calls each, one after another
  *     echo COUNT BYTES           microseconds, median of COUNT calls with a tensor that comes back
  *     one_way COUNT BYTES        GiB/s, median of COUNT calls with a tensor, whose function returns nothing
+ *
+ *     add COUNT                  microseconds, median of COUNT calls of aten::add, on two tensors of 64 bytes
+ *     remote_add COUNT           the same, with the sum left at the callee, fetched from there, and let go of
+ *     remote_inline COUNT        the same of an empty inline function
+ *     remotes COUNT BATCH        references a second: BATCH are made by an inline function, all waited for, and let go of; COUNT
+ *                                times
+ *     churn COUNT BATCH          the same, with their values fetched, too
+ *     user_bytes COUNT           bytes that each of COUNT references takes in the caller
+ *     owner_bytes COUNT          and in the callee
  */
 #include "measure.h"
 #include "raw.h"
+#include "rref.h"
 
 #include <pthread.h>
 #include <sched.h>
@@ -37,6 +47,7 @@ struct pair {
 	tdr_agent *agent;
 	int raw;
 	tdr_tensor *tensor; /* the one sent last: it is made anew for another size only, so that its memory is warm */
+	tdr_tensor *ones;   /* what is added; or NULL */
 };
 
 /* ---- the callee ---- */
@@ -61,6 +72,7 @@ static void run_callee(const char *url, uint16_t port)
 	     "register");
 	must(tdr_register(agent, "bench::echo(Tensor data) -> Tensor", return_argument, NULL, TDR_FUNCTION_INLINE),
 	     "register");
+	rref_register(agent);
 	must(tdr_join(agent), "join");
 	raw_serve(raw_connect(port));
 	must(tdr_shutdown(agent, NULL), "shutdown");
@@ -122,6 +134,34 @@ static void echo_once(struct pair *pair, size_t size)
 	if (tdr_tensor_numel(tensor) != (int64_t)size)
 		fail("bench::echo returned a tensor of another size", 0);
 	tdr_value_unref(back);
+}
+
+/* Two tensors of 64 bytes. */
+static tdr_value *summands(struct pair *pair)
+{
+	int64_t sizes[] = {16};
+
+	if (!pair->ones) {
+		must(tdr_tensor_empty(TDR_F32, 1, sizes, &pair->ones), "tensor");
+		for (int64_t i = 0; i < sizes[0]; i++)
+			((float *)tdr_tensor_data(pair->ones))[i] = 1;
+	}
+	return TDR_ARGS(pair->ones, pair->ones);
+}
+
+static void add_once(struct pair *pair, size_t size)
+{
+	call_once(pair, "aten::add", summands(pair));
+}
+
+static void remote_add_once(struct pair *pair, size_t size)
+{
+	rref_remote_once(pair->agent, CALLEE, "aten::add", summands(pair));
+}
+
+static void remote_inline_once(struct pair *pair, size_t size)
+{
+	rref_remote_once(pair->agent, CALLEE, "bench::inline", TDR_NO_ARGS);
 }
 
 /* Nanoseconds that one takes: the median of `count`. */
@@ -247,6 +287,41 @@ static double measure_one_way(struct pair *pair, size_t count, size_t size)
 	return (double)size / GIB / (time_each(pair, take_once, count, size) / 1e9);
 }
 
+static double measure_add(struct pair *pair, size_t count, size_t size)
+{
+	return time_each(pair, add_once, count, size) / 1e3;
+}
+
+static double measure_remote_add(struct pair *pair, size_t count, size_t size)
+{
+	return time_each(pair, remote_add_once, count, size) / 1e3;
+}
+
+static double measure_remote_inline(struct pair *pair, size_t count, size_t size)
+{
+	return time_each(pair, remote_inline_once, count, size) / 1e3;
+}
+
+static double measure_remotes(struct pair *pair, size_t count, size_t batch)
+{
+	return rref_measure_batches(pair->agent, CALLEE, "bench::inline", count, batch, false);
+}
+
+static double measure_churn(struct pair *pair, size_t count, size_t batch)
+{
+	return rref_measure_batches(pair->agent, CALLEE, "bench::inline", count, batch, true);
+}
+
+static double measure_user_bytes(struct pair *pair, size_t count, size_t size)
+{
+	return rref_measure_user_bytes(pair->agent, CALLEE, "bench::inline", count);
+}
+
+static double measure_owner_bytes(struct pair *pair, size_t count, size_t size)
+{
+	return rref_measure_owner_bytes(pair->agent, CALLEE, "bench::inline", count);
+}
+
 static const struct command {
 	const char *name;
 	double (*measure)(struct pair *pair, size_t count, size_t size);
@@ -259,6 +334,13 @@ static const struct command {
     {"threads", measure_threads},
     {"echo", measure_echo},
     {"one_way", measure_one_way},
+    {"add", measure_add},
+    {"remote_add", measure_remote_add},
+    {"remote_inline", measure_remote_inline},
+    {"remotes", measure_remotes},
+    {"churn", measure_churn},
+    {"user_bytes", measure_user_bytes},
+    {"owner_bytes", measure_owner_bytes},
 };
 
 static const struct command *find_command(const char *name)
@@ -295,6 +377,7 @@ static void run_caller(const char *url, int listener)
 	obey(&pair);
 	close(pair.raw);
 	tdr_tensor_unref(pair.tensor);
+	tdr_tensor_unref(pair.ones);
 	must(tdr_shutdown(pair.agent, NULL), "shutdown");
 }
 

@@ -9,8 +9,12 @@ measured, and waits for a line; then joins the group and writes the time (nanose
 then answers commands, one a line, with one number each, and rank 1 serves until rank 0 has left:
 
     pipelined COUNT BATCH    calls a second: BATCH calls are issued, then all waited for; COUNT times
+    add COUNT                microseconds, median of COUNT calls of torch.add, on two tensors of 64 bytes
+    remote_add COUNT         the same, with the sum left at worker 1, fetched from there, and let go of
+    remotes COUNT BATCH      references a second: BATCH are made, all waited for and let go of; COUNT times
 """
 
+import statistics
 import sys
 import time
 
@@ -30,6 +34,39 @@ def pipelined(count, batch):
     return count * batch * 1e9 / (time.monotonic_ns() - begin)
 
 
+def time_each(once, count):
+    """Microseconds that one takes: the median of `count`, after a tenth more to warm up."""
+    samples = []
+    for _ in range(count + count // 10 + 1):
+        begin = time.monotonic_ns()
+        once()
+        samples.append(time.monotonic_ns() - begin)
+    return statistics.median(samples[-count:]) / 1e3
+
+
+def add(count):
+    tensor = torch.ones(16)
+    return time_each(lambda: rpc.rpc_sync("worker1", torch.add, args=(tensor, tensor)), count)
+
+
+def remote_add(count):
+    tensor = torch.ones(16)
+    return time_each(lambda: rpc.remote("worker1", torch.add, args=(tensor, tensor)).to_here(), count)
+
+
+def remotes(count, batch):
+    for i in range(count + 1):
+        if i == 1:  # the first was to warm up
+            begin = time.monotonic_ns()
+        rrefs = [rpc.remote("worker1", nothing) for _ in range(batch)]
+        torch.futures.wait_all([rref._get_future() for rref in rrefs])
+        del rrefs
+    return count * batch * 1e9 / (time.monotonic_ns() - begin)
+
+
+COMMANDS = {"pipelined": pipelined, "add": add, "remote_add": remote_add, "remotes": remotes}
+
+
 def main():
     port, rank = int(sys.argv[1]), int(sys.argv[2])
     print("ready", flush=True)
@@ -40,9 +77,9 @@ def main():
     rpc.init_rpc(f"worker{rank}", rank=rank, world_size=2, rpc_backend_options=options)
     print(time.monotonic_ns(), flush=True)
     while rank == 0 and (words := sys.stdin.readline().split()):
-        if words[0] != "pipelined":
+        if words[0] not in COMMANDS:
             sys.exit(f"torch_peer: no command {words[0]}")
-        print(pipelined(int(words[1]), int(words[2])), flush=True)
+        print(COMMANDS[words[0]](*map(int, words[1:])), flush=True)
     rpc.shutdown()
 
 
