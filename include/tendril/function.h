@@ -13,6 +13,10 @@
  * int count)` a tuple; without `->` anything may be returned. Functions that share a name differ by overload, as in
  * aten::add.Tensor; who calls aten::add gets the first that takes the arguments.
  *
+ * A name that ends in a star, python::*, stands for every function of that namespace that is not registered by itself
+ * (tdr_call_function_name tells which was asked for). `(...)` in place of the parameters takes all arguments as they
+ * come: argument 0 is a tuple or list of those given by position, argument 1 a dict of those given by keyword.
+ *
  * Arguments are checked before the function runs, so that its readers below cannot fail: an int is taken where a float
  * is wanted, 0 and 1 where a bool is, a float or int where a complex is, "cuda:0" where a Device is, a list for a tuple
  * and the reverse. A bool is not taken for an int.
@@ -94,6 +98,13 @@ TDR_API tdr_status tdr_return_future(tdr_call *call, tdr_future *future);
 
 /* Fails the call with a text, and returns `status`: `return tdr_fail(call, TDR_EINVAL, "no layer %d", n);` */
 TDR_API tdr_status tdr_fail(tdr_call *call, tdr_status status, const char *format, ...) TDR_PRINTF(3, 4);
+
+/*
+ * The same with all that an error may carry: the remote traceback (copied; NULL: none), and a value that lets the caller make
+ * more of it (given away; NULL: none; see tdr_future_detail), such as a pickled exception.
+ */
+TDR_API tdr_status tdr_call_fail(tdr_call *call, tdr_status status, const char *text, const char *traceback,
+                                 tdr_value *detail);
 
 TDR_END_DECLS
 

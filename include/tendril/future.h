@@ -42,6 +42,10 @@ TDR_API tdr_future *tdr_future_unref(tdr_future *future);
 TDR_API tdr_status tdr_future_set(tdr_future *future, tdr_value *value);
 TDR_API tdr_status tdr_future_fail(tdr_future *future, tdr_status status, const char *format, ...) TDR_PRINTF(3, 4);
 
+/* The same with all that an error may carry, as tdr_call_fail has it. */
+TDR_API tdr_status tdr_future_fail_with(tdr_future *future, tdr_status status, const char *text, const char *traceback,
+                                        tdr_value *detail);
+
 /* Whether it has completed. */
 TDR_API bool tdr_future_done(const tdr_future *future);
 
@@ -62,6 +66,9 @@ TDR_API const char *tdr_future_error(const tdr_future *future);
 
 /* The remote traceback that came with the error, or NULL. Valid as long as the future. */
 TDR_API const char *tdr_future_traceback(const tdr_future *future);
+
+/* The value that whoever failed attached to the error, or NULL. Borrowed; valid as long as the future. */
+TDR_API tdr_value *tdr_future_detail(const tdr_future *future);
 
 /* Calls `callback` when it has completed; where it has already, soon. Errors: TDR_ENOMEM. */
 TDR_API tdr_status tdr_future_on_done(tdr_future *future, tdr_future_callback callback, void *context);

@@ -122,6 +122,19 @@ TDR_API tdr_value *tdr_rref_value(tdr_rref *rref);
  */
 TDR_API tdr_value *tdr_native(const char *type, void *object, void (*destructor)(void *object));
 
+/* What can be done with a native object. */
+typedef struct tdr_native_ops {
+	void (*destroy)(void *object); /* as the destructor above; may be NULL */
+	/*
+	 * Called where the object would have to leave the process, in the thread that sends it: sets *ret_value (given away), which
+	 * goes in its place and is no native object, and returns TDR_OK; or returns an error, with its text by tdr_fail_with.
+	 */
+	tdr_status (*export_value)(void *object, tdr_value **ret_value);
+} tdr_native_ops;
+
+/* The same, for an object that can be copied into messages. `ops` must outlive the value. */
+TDR_API tdr_value *tdr_native_shared(const char *type, void *object, const tdr_native_ops *ops);
+
 TDR_API tdr_value *tdr_value_ref(tdr_value *value);
 TDR_API tdr_value *tdr_value_unref(tdr_value *value);
 

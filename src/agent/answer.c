@@ -7,10 +7,10 @@
 
 #include <stdlib.h>
 
-static tdr_status read_metadata(struct decoder *decoder, tdr_value **ret_metadata)
+static tdr_status read_optional(struct decoder *decoder, tdr_value **ret_value)
 {
-	*ret_metadata = NULL;
-	return decode_is_nil(decoder) ? TDR_OK : decode_value(decoder, ret_metadata);
+	*ret_value = NULL;
+	return decode_is_nil(decoder) ? TDR_OK : decode_value(decoder, ret_value);
 }
 
 /* A reply's body: metadata, value. */
@@ -22,7 +22,7 @@ static tdr_status read_reply(struct decoder *decoder, tdr_value **ret_metadata, 
 	if (status == TDR_OK && parts != 2)
 		status = error_set(TDR_EPROTO, "a reply of %zu parts, not 2", parts);
 	if (status == TDR_OK)
-		status = read_metadata(decoder, ret_metadata);
+		status = read_optional(decoder, ret_metadata);
 	if (status == TDR_OK)
 		status = decode_value(decoder, ret_value);
 	if (status == TDR_OK)
@@ -46,15 +46,15 @@ static tdr_status read_text(struct decoder *decoder, char **ret_text)
 	return *ret_text ? TDR_OK : error_nomem();
 }
 
-/* An error's body: status, text, traceback, metadata. */
+/* An error's body: status, text, traceback, metadata, detail. */
 static tdr_status read_error(struct decoder *decoder, uint64_t *ret_failure, char **ret_text, char **ret_traceback,
-                             tdr_value **ret_metadata)
+                             tdr_value **ret_metadata, tdr_value **ret_detail)
 {
 	size_t parts;
 	tdr_status status = decode_array(decoder, &parts);
 
-	if (status == TDR_OK && parts != 4)
-		status = error_set(TDR_EPROTO, "an error of %zu parts, not 4", parts);
+	if (status == TDR_OK && parts != 5)
+		status = error_set(TDR_EPROTO, "an error of %zu parts, not 5", parts);
 	if (status == TDR_OK)
 		status = decode_uint(decoder, ret_failure);
 	if (status == TDR_OK && (*ret_failure == 0 || *ret_failure > INT32_MAX))
@@ -64,7 +64,9 @@ static tdr_status read_error(struct decoder *decoder, uint64_t *ret_failure, cha
 	if (status == TDR_OK)
 		status = read_text(decoder, ret_traceback);
 	if (status == TDR_OK)
-		status = read_metadata(decoder, ret_metadata);
+		status = read_optional(decoder, ret_metadata);
+	if (status == TDR_OK)
+		status = read_optional(decoder, ret_detail);
 	if (status == TDR_OK)
 		status = decode_end(decoder);
 	return status;
@@ -106,7 +108,7 @@ void outgoing_reply(struct peer *peer, const struct message *message)
 	if (message->type == MESSAGE_REPLY)
 		status = read_reply(&decoder, &metadata, &value);
 	else
-		status = read_error(&decoder, &failure, &text, &traceback, &metadata);
+		status = read_error(&decoder, &failure, &text, &traceback, &metadata, &value);
 	if (status != TDR_OK) {
 		error_prefix(status, "the answer of worker '%s' to %s", name, outgoing->function);
 		value = tdr_value_unref(value);

@@ -95,6 +95,7 @@ void outgoing_finish(struct outgoing *outgoing, tdr_status status, tdr_value *va
                      const char *traceback)
 {
 	tdr_agent *agent = outgoing->peer->agent;
+	tdr_value *detail = status != TDR_OK ? TAKE_PTR(value) : NULL;
 	char *copy = NULL;
 
 	if (outgoing->passage) {
@@ -107,9 +108,12 @@ void outgoing_finish(struct outgoing *outgoing, tdr_status status, tdr_value *va
 	count_latency(&agent->metrics, clock_ns() - outgoing->started_ns);
 	if (outgoing->creates)
 		reference_created(reference_of(outgoing->creates), status, text);
-	future_complete(outgoing->future, status, value, text, traceback);
+	future_complete(outgoing->future, status, status == TDR_OK ? TAKE_PTR(value) : TAKE_PTR(detail), text,
+	                traceback);
 	if (status != TDR_OK)
 		cargo_withdraw(&outgoing->cargo);
+	tdr_value_unref(value);
+	tdr_value_unref(detail);
 	free(copy);
 	stop_timer(outgoing);
 	agent_note_end(agent, &agent->outstanding);

@@ -59,7 +59,10 @@ struct outgoing *call_table_take_slot(struct call_table *table, uint32_t slot);
 struct outgoing *outgoing_new(struct peer *peer, tdr_future *future, const char *function);
 void outgoing_unref(struct outgoing *outgoing);
 
-/* Completes a call that its caller has taken out of the table, and drops the table's reference. `value` is given away. */
+/*
+ * Completes a call that its caller has taken out of the table, and drops the table's reference. `value`, the result or what was
+ * attached to the error, is given away.
+ */
 void outgoing_finish(struct outgoing *outgoing, tdr_status status, tdr_value *value, const char *text,
                      const char *traceback);
 

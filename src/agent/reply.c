@@ -9,10 +9,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-static tdr_status put_metadata(struct encoder *encoder, const tdr_value *metadata)
+static tdr_status put_optional(struct encoder *encoder, const tdr_value *value, const char *what)
 {
-	if (metadata)
-		return encode_value_as(encoder, metadata, "metadata");
+	if (value)
+		return encode_value_as(encoder, value, what);
 	encode_nil(encoder);
 	return TDR_OK;
 }
@@ -39,18 +39,19 @@ static tdr_status send_body(struct peer *peer, enum message_type type, uint64_t 
 }
 
 static void send_error(struct peer *peer, uint64_t call_id, tdr_status status, const char *text, const char *traceback,
-                       const tdr_value *metadata)
+                       const tdr_value *metadata, const tdr_value *detail)
 {
 	struct encoder encoder;
 
 	encoder_init(&encoder, &peer->agent->codec_limits);
-	encode_array(&encoder, 4);
+	encode_array(&encoder, 5);
 	encode_uint(&encoder, status);
 	put_text(&encoder, text);
 	put_text(&encoder, traceback);
-	if (put_metadata(&encoder, metadata) != TDR_OK) { /* the error matters more than what goes along with it */
-		encoder_fini(&encoder);
-		send_error(peer, call_id, status, text, traceback, NULL);
+	if (put_optional(&encoder, metadata, "metadata") != TDR_OK ||
+	    put_optional(&encoder, detail, "detail") != TDR_OK) {
+		encoder_fini(&encoder); /* the error matters more than what goes along with it */
+		send_error(peer, call_id, status, text, traceback, NULL, NULL);
 		return;
 	}
 	if (send_body(peer, MESSAGE_ERROR, call_id, &encoder) != TDR_OK)
@@ -70,7 +71,7 @@ static tdr_status send_reply(struct peer *peer, uint64_t call_id, const tdr_valu
 	cargo_init(&cargo, peer);
 	cargo_out(&cargo, &encoder);
 	encode_array(&encoder, 2);
-	status = put_metadata(&encoder, metadata);
+	status = put_optional(&encoder, metadata, "metadata");
 	if (status == TDR_OK)
 		status = encode_value_as(&encoder, value, "result");
 	if (status == TDR_OK)
@@ -90,7 +91,7 @@ static tdr_status send_reply(struct peer *peer, uint64_t call_id, const tdr_valu
 tdr_status answer(struct peer *peer, uint64_t call_id, tdr_passage *passage, struct owned_value *creates,
                   tdr_status status, tdr_value *value, const char *text, const char *traceback)
 {
-	tdr_value *metadata = NULL;
+	tdr_value *metadata = NULL, *detail = status != TDR_OK ? TAKE_PTR(value) : NULL;
 	char *copy = NULL;
 
 	if (passage) {
@@ -106,7 +107,8 @@ tdr_status answer(struct peer *peer, uint64_t call_id, tdr_passage *passage, str
 		metadata = passage->attached;
 	}
 	if (creates) {
-		owned_value_store(peer->agent, creates, status, TAKE_PTR(value), text, traceback);
+		owned_value_store(peer->agent, creates, status, status == TDR_OK ? TAKE_PTR(value) : TAKE_PTR(detail),
+		                  text, traceback);
 		status = TDR_OK;
 	}
 	if (status == TDR_OK) {
@@ -114,8 +116,9 @@ tdr_status answer(struct peer *peer, uint64_t call_id, tdr_passage *passage, str
 		text = tdr_last_error();
 	}
 	if (status != TDR_OK)
-		send_error(peer, call_id, status, text, traceback, metadata);
+		send_error(peer, call_id, status, text, traceback, metadata, detail);
 	tdr_value_unref(value);
+	tdr_value_unref(detail);
 	free(copy);
 	return status;
 }

@@ -220,21 +220,27 @@ tdr_future *request_next_obstacle(struct request *request)
 	return request->on && !tdr_future_done(request->on->value) ? tdr_future_ref(request->on->value) : NULL;
 }
 
+tdr_status request_keep_name(struct request *request)
+{
+	if (request->kept_name)
+		return TDR_OK;
+	request->kept_name = malloc(request->name_size + 1);
+	if (!request->kept_name)
+		return error_nomem();
+	memcpy(request->kept_name, request->name, request->name_size);
+	request->kept_name[request->name_size] = '\0';
+	request->name = request->kept_name;
+	return TDR_OK;
+}
+
 struct request *request_keep(struct request *request)
 {
-	struct request *kept = malloc(sizeof(*kept));
-	char *name = malloc(request->name_size + 1);
+	struct request *kept = request_keep_name(request) == TDR_OK ? malloc(sizeof(*kept)) : NULL;
 
-	if (!kept || !name) {
-		free(kept);
-		free(name);
+	if (!kept)
 		return NULL;
-	}
-	memcpy(name, request->name, request->name_size);
-	name[request->name_size] = '\0';
 	*kept = *request;
 	list_init(&kept->node);
-	kept->name = kept->kept_name = name;
 	*request = (struct request){.peer = request->peer};
 	return kept;
 }

@@ -49,6 +49,9 @@ tdr_future *request_next_obstacle(struct request *request);
 /* Puts the value that the request is called on before its arguments. The value is there. */
 tdr_status request_put_target_first(struct request *request);
 
+/* Makes its name a text of its own, with a NUL. Errors: TDR_ENOMEM. */
+tdr_status request_keep_name(struct request *request);
+
 /* Moves it to the heap, with its name, which the message had; NULL, and it stays where it is, when memory runs out. */
 struct request *request_keep(struct request *request);
 
@@ -56,7 +59,7 @@ struct request *request_keep(struct request *request);
 
 /*
  * Shows an outcome to the interceptors, if there are any, and sends it, or keeps it where a reference is to stand for it (`creates`,
- * taken over; NULL: none). `value` is given away. Returns what was sent.
+ * taken over; NULL: none). `value`, the result or what was attached to the error, is given away. Returns what was sent.
  */
 tdr_status answer(struct peer *peer, uint64_t call_id, tdr_passage *passage, struct owned_value *creates,
                   tdr_status status, tdr_value *value, const char *text, const char *traceback);

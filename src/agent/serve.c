@@ -37,7 +37,7 @@ struct served {
 /* An outcome on its way to the caller. */
 struct answer {
 	tdr_status status;
-	tdr_value *value; /* counted; NULL unless TDR_OK */
+	tdr_value *value; /* counted: the result, or what was attached to the error */
 	char *text, *traceback;
 };
 
@@ -230,7 +230,8 @@ static tdr_status receive_hooks(struct request *request, struct function *functi
 	if (peer->agent->interceptors.count == 0)
 		return TDR_OK;
 	request->function = function_ref(function);
-	passage = passage_new(peer->agent, peer->link, function->schema->name, true);
+	passage = passage_new(peer->agent, peer->link,
+	                      function->schema->wildcard ? request->kept_name : function->schema->name, true);
 	if (!passage)
 		return error_nomem();
 	request->passage = passage;
@@ -262,7 +263,9 @@ static tdr_status admit(struct request *request, struct served **ret_served)
 		return error_nomem();
 	}
 	served->peer = peer;
-	status = receive_hooks(request, functions[0]);
+	status = functions[0]->schema->wildcard ? request_keep_name(request) : TDR_OK;
+	if (status == TDR_OK)
+		status = receive_hooks(request, functions[0]);
 	if (status == TDR_OK) {
 		status = call_bind(&served->call, &served_ops, functions, count, request->args, request->kwargs);
 	} else {
@@ -273,9 +276,11 @@ static tdr_status admit(struct request *request, struct served **ret_served)
 		free(served);
 		return status;
 	}
+	if (served->call.function->schema->wildcard)
+		served->call.name = TAKE_PTR(request->kept_name);
 	served->passage = TAKE_PTR(request->passage);
 	if (served->passage)
-		served->passage->function = served->call.function->schema->name;
+		served->passage->function = tdr_call_function_name(&served->call);
 	served->creates = TAKE_PTR(request->creates);
 	agent_hold(peer->agent);
 	served->call.worker_name = caller->name;
@@ -300,11 +305,13 @@ static tdr_status admit(struct request *request, struct served **ret_served)
 static void refuse(struct request *request, tdr_status status)
 {
 	struct peer *peer = request->peer;
+	tdr_future *on = request->on && tdr_future_status(request->on->value) == status ? request->on->value : NULL;
 
 	atomic_fetch_add(&peer->agent->metrics.served_failed, 1);
 	link_took(peer->link, request->cost);
-	answer(peer, request->call_id, request->passage, TAKE_PTR(request->creates), status, NULL, tdr_last_error(),
-	       NULL);
+	answer(peer, request->call_id, request->passage, TAKE_PTR(request->creates), status,
+	       on ? tdr_value_ref(tdr_future_detail(on)) : NULL, tdr_last_error(),
+	       on ? tdr_future_traceback(on) : NULL);
 }
 
 /* Everything that the request needs is there: runs it, or lets it be run. */
@@ -489,8 +496,8 @@ void serve_dump(struct peer *peer, struct buffer *text)
 		char age[32];
 
 		print_duration((now - served->arrived_ns) / 1000, age, sizeof(age));
-		buffer_printf(text, "serving %s for worker '%s' since %s: %s%s\n", served->call.function->schema->name,
-		              link_peer(peer->link)->name, age, where,
+		buffer_printf(text, "serving %s for worker '%s' since %s: %s%s\n",
+		              tdr_call_function_name(&served->call), link_peer(peer->link)->name, age, where,
 		              atomic_load(&served->call.cancelled) ? ", cancelled" : "");
 	}
 	pthread_mutex_unlock(&peer->served_lock);

@@ -38,7 +38,7 @@ struct tdr_future {
 	struct list waiters;
 	struct callback *callbacks, **last_callback;
 	struct task task; /* runs the callbacks */
-	tdr_value *value;
+	tdr_value *value; /* the result, or what was attached to the error */
 	char *error;
 	char *traceback;
 	const struct future_origin *origin; /* of futures of calls; NULL once completed */
@@ -206,6 +206,26 @@ tdr_status tdr_future_fail(tdr_future *future, tdr_status status, const char *fo
 	return TDR_OK;
 }
 
+tdr_status tdr_future_fail_with(tdr_future *future, tdr_status status, const char *text, const char *traceback,
+                                tdr_value *detail)
+{
+	tdr_status refused = TDR_OK;
+
+	if (!future)
+		refused = no_future();
+	else if (forked(future->fork_generation))
+		refused = parents_future();
+	else if (status == TDR_OK)
+		refused = error_set(TDR_EINVAL, "a future does not fail with TDR_OK");
+	if (refused != TDR_OK) {
+		tdr_value_unref(detail);
+		return refused;
+	}
+	if (!future_complete(future, status, detail, text, traceback))
+		return error_set(TDR_ESTATE, "the future has completed already");
+	return TDR_OK;
+}
+
 void future_set_origin(tdr_future *future, const struct future_origin *origin, void *context)
 {
 	pthread_mutex_lock(&future->lock);
@@ -253,7 +273,12 @@ tdr_status tdr_future_status(const tdr_future *future)
 
 tdr_value *tdr_future_value(const tdr_future *future)
 {
-	return future && tdr_future_done(future) ? future->value : NULL;
+	return future && tdr_future_done(future) && future->status == TDR_OK ? future->value : NULL;
+}
+
+tdr_value *tdr_future_detail(const tdr_future *future)
+{
+	return future && tdr_future_done(future) && future->status != TDR_OK ? future->value : NULL;
 }
 
 const char *tdr_future_error(const tdr_future *future)
@@ -439,8 +464,8 @@ static void collection_finish(struct collection *collection)
 			break; /* the list is invalid now, and the future will say so */
 	}
 	if (status != TDR_OK) {
-		future_complete(collection->result, status, NULL, tdr_future_error(failed),
-		                tdr_future_traceback(failed));
+		future_complete(collection->result, status, tdr_value_ref(tdr_future_detail(failed)),
+		                tdr_future_error(failed), tdr_future_traceback(failed));
 		tdr_value_unref(values);
 	} else {
 		(void)tdr_future_set(collection->result, values);

@@ -8,7 +8,8 @@
 #include <tendril/future.h>
 
 /*
- * Completes a future: `value` (given away) with TDR_OK, else the error's text and the traceback (NULL: none), which are copied.
+ * Completes a future: with TDR_OK and `value` (given away), or with an error: its text and the traceback (NULL: none), which are
+ * copied, and in `value` what was attached to it, or NULL.
  * False where it had completed already. Any thread, with any lock held that no callback takes.
  */
 bool future_complete(tdr_future *future, tdr_status status, tdr_value *value, const char *error, const char *traceback);

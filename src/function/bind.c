@@ -127,10 +127,32 @@ static tdr_status bind_defaults(const struct schema *schema, tdr_value *ret_boun
 	return TDR_OK;
 }
 
+/* Args and kwargs as they come, as the two arguments of a variadic function. */
+static tdr_status bind_all(const struct schema *schema, tdr_value *args, tdr_value *kwargs, tdr_value *ret_bound[])
+{
+	tdr_kind kind = args ? tdr_value_kind(args) : TDR_TUPLE;
+
+	if (kind == TDR_INVALID)
+		return no_arguments(schema, args);
+	if (kwargs && tdr_value_kind(kwargs) == TDR_INVALID)
+		return no_arguments(schema, kwargs);
+	if (kind != TDR_TUPLE && kind != TDR_LIST)
+		return error_set(TDR_ETYPE, "%s() takes its positional arguments in a tuple or list, not in %s",
+		                 schema->name, tdr_kind_name(kind));
+	if (kwargs && tdr_value_kind(kwargs) != TDR_DICT)
+		return error_set(TDR_ETYPE, "%s() takes its keyword arguments in a dict, not in %s", schema->name,
+		                 tdr_kind_name(tdr_value_kind(kwargs)));
+	ret_bound[0] = args ? tdr_value_ref(args) : tdr_tuple(0, NULL);
+	ret_bound[1] = kwargs ? tdr_value_ref(kwargs) : tdr_dict_new();
+	return TDR_OK;
+}
+
 tdr_status schema_bind(const struct schema *schema, tdr_value *args, tdr_value *kwargs, tdr_value *ret_bound[])
 {
 	tdr_status status = TDR_OK;
 
+	if (schema->variadic)
+		return bind_all(schema, args, kwargs, ret_bound);
 	for (size_t i = 0; i < schema->nparameters; i++)
 		ret_bound[i] = NULL;
 	if (args)

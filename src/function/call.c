@@ -21,7 +21,7 @@
 
 static const char *name_of(const tdr_call *call)
 {
-	return call->function->schema->name;
+	return call->name ? call->name : call->function->schema->name;
 }
 
 static bool is_forked(const tdr_call *call)
@@ -48,12 +48,13 @@ static tdr_status returned_already(const tdr_call *call)
 	return error_set(TDR_ESTATE, "%s() has returned from this call already", name_of(call));
 }
 
-static void finish_error(tdr_call *call, tdr_status status, const char *text, const char *traceback)
+/* `detail` is given away, or NULL. */
+static void finish_error(tdr_call *call, tdr_status status, const char *text, const char *traceback, tdr_value *detail)
 {
 	/* It came from user code and will cross the wire. */
 	if (status == TDR_OK || strcmp(tdr_status_name(status), "TDR_E?") == 0)
 		status = TDR_EREMOTE;
-	call->ops->finished(call, status, NULL, text && *text ? text : tdr_status_text(status), traceback);
+	call->ops->finished(call, status, detail, text && *text ? text : tdr_status_text(status), traceback);
 }
 
 /* Converts a result to the schema's return type; `value` is given away. */
@@ -82,7 +83,7 @@ static tdr_status finish_value(tdr_call *call, tdr_value *value)
 	if (status == TDR_OK)
 		call->ops->finished(call, TDR_OK, result, NULL, NULL);
 	else
-		finish_error(call, status, tdr_last_error(), NULL);
+		finish_error(call, status, tdr_last_error(), NULL, NULL);
 	return status;
 }
 
@@ -90,7 +91,7 @@ bool call_abort(tdr_call *call, tdr_status status, const char *text)
 {
 	if (!move_state(call, CALL_BOUND, CALL_RETURNED) && !move_state(call, CALL_PENDING, CALL_RETURNED))
 		return false;
-	finish_error(call, status, text, NULL);
+	finish_error(call, status, text, NULL, NULL);
 	return true;
 }
 
@@ -154,6 +155,7 @@ tdr_status call_bind(tdr_call *call, const struct call_ops *ops, struct function
 		atomic_init(&call->cancelled, false);
 		call->fork_generation = fork_generation();
 		call->function = function_ref(function);
+		call->name = NULL;
 		call->arguments = arguments;
 	}
 	for (size_t i = 0; i < count; i++)
@@ -176,7 +178,7 @@ void call_run(tdr_call *call)
 	if (status == TDR_OK)
 		(void)finish_value(call, tdr_none());
 	else
-		finish_error(call, status, tdr_last_error(), NULL);
+		finish_error(call, status, tdr_last_error(), NULL, NULL);
 }
 
 /* ---- lifetime ---- */
@@ -186,6 +188,7 @@ static void call_free(tdr_call *call)
 	for (size_t i = 0; i < call->function->schema->nparameters; i++)
 		tdr_value_unref(call->arguments[i]);
 	free(call->arguments);
+	free(call->name);
 	function_unref(call->function);
 	call->ops->free(call);
 }
@@ -209,7 +212,7 @@ tdr_call *tdr_call_unref(tdr_call *call)
 		/* Nobody is left who could return from it: it comes back to life to fail. */
 		refcount_init(&call->refs);
 		snprintf(text, sizeof(text), "function %s dropped the call without returning", name_of(call));
-		finish_error(call, TDR_EREMOTE, text, NULL);
+		finish_error(call, TDR_EREMOTE, text, NULL, NULL);
 		return tdr_call_unref(call);
 	}
 	call_free(call);
@@ -378,7 +381,17 @@ tdr_status tdr_fail(tdr_call *call, tdr_status status, const char *format, ...)
 	va_end(arguments);
 	if (!move_state(call, CALL_BOUND, CALL_RETURNED))
 		return returned_already(call);
-	finish_error(call, status, text, NULL);
+	finish_error(call, status, text, NULL, NULL);
+	return error_set(status, "%s", text);
+}
+
+tdr_status tdr_call_fail(tdr_call *call, tdr_status status, const char *text, const char *traceback, tdr_value *detail)
+{
+	if (is_forked(call) || !move_state(call, CALL_BOUND, CALL_RETURNED)) {
+		tdr_value_unref(detail);
+		return is_forked(call) ? fork_error() : returned_already(call);
+	}
+	finish_error(call, status, text, traceback, detail);
 	return error_set(status, "%s", text);
 }
 
@@ -396,7 +409,8 @@ static void future_done(tdr_future *future, void *context)
 		if (status == TDR_OK)
 			(void)finish_value(call, tdr_value_ref(tdr_future_value(future)));
 		else
-			finish_error(call, status, tdr_future_error(future), tdr_future_traceback(future));
+			finish_error(call, status, tdr_future_error(future), tdr_future_traceback(future),
+			             tdr_value_ref(tdr_future_detail(future)));
 		if (call->ops->leave)
 			call->ops->leave(call);
 	}

@@ -21,8 +21,8 @@ enum call_state {
 /* Called with no lock held, and with a reference to the call held by who calls, except for `free`. */
 struct call_ops {
 	/*
-	 * The result, once: `value` (given away; NULL unless TDR_OK), or a status with its text. Any thread.
-	 * `traceback` may be NULL.
+	 * The result, once: `value`, or a status with its text; then `value` is what the function attached to the error, or NULL. It
+	 * is given away. Any thread. `traceback` may be NULL.
 	 */
 	void (*finished)(tdr_call *call, tdr_status status, tdr_value *value, const char *text, const char *traceback);
 	/*
@@ -45,6 +45,7 @@ struct tdr_call {
 	_Atomic bool cancelled; /* set by who serves the call, before it cancels the pending future */
 	uint32_t fork_generation;
 	struct function *function; /* counted */
+	char *name;                /* that was asked for, where the function is a wildcard; else NULL */
 	tdr_value **arguments;     /* counted, [function->schema->nparameters] */
 	/* Filled in by who serves the call, before it runs: */
 	const char *worker_name; /* the caller's; lives as long as the agent */

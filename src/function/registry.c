@@ -18,7 +18,8 @@
 #include <string.h>
 #include <strings.h>
 
-#define FIRST_BUCKETS 64 /* a power of two */
+#define FIRST_BUCKETS 64  /* a power of two */
+#define WILDCARD_SIZE 128 /* of a namespace that a wildcard may stand for */
 
 struct name {
 	struct name *next; /* in its bucket */
@@ -31,8 +32,9 @@ struct name {
 
 struct registry {
 	pthread_rwlock_t lock;
-	size_t count;    /* names */
-	size_t nbuckets; /* a power of two */
+	size_t count;      /* names */
+	size_t nwildcards; /* of these */
+	size_t nbuckets;   /* a power of two */
 	struct name **buckets;
 };
 
@@ -166,6 +168,7 @@ static tdr_status add_locked(struct registry *registry, struct function *functio
 	if (!name) {
 		name = TAKE_PTR(*spare);
 		*link = name;
+		registry->nwildcards += function->schema->wildcard;
 		if (++registry->count > registry->nbuckets)
 			grow(registry);
 	}
@@ -283,6 +286,7 @@ tdr_status registry_remove(struct registry *registry, const char *name)
 			empty = found;
 			*link = found->next;
 			registry->count--;
+			registry->nwildcards -= function->schema->wildcard;
 		}
 	}
 	pthread_rwlock_unlock(&registry->lock);
@@ -292,6 +296,25 @@ tdr_status registry_remove(struct registry *registry, const char *name)
 		                 "no function '%.200s' is registered; one is withdrawn by its full name", name);
 	function_unref(function);
 	return TDR_OK;
+}
+
+/* The wildcard that stands for a name, that of the longest namespace first; NULL if there is none. The lock is held. */
+static const struct name *find_wildcard(const struct registry *registry, const char *text, size_t size)
+{
+	char wildcard[WILDCARD_SIZE];
+
+	for (size_t space = MIN_OF(size, sizeof(wildcard) - 1); space >= 2; space--) {
+		const struct name *found;
+
+		if (text[space - 1] != ':' || text[space - 2] != ':')
+			continue;
+		memcpy(wildcard, text, space);
+		wildcard[space] = '*';
+		found = *find_name(registry, wildcard, space + 1);
+		if (found)
+			return found;
+	}
+	return NULL;
 }
 
 size_t registry_find(struct registry *registry, const char *name, size_t size, struct function *ret_functions[],
@@ -312,6 +335,8 @@ size_t registry_find(struct registry *registry, const char *name, size_t size, s
 		if (index < found->count)
 			ret_functions[count++] = function_ref(found->functions[index]);
 	}
+	if (count == 0 && room > 0 && registry->nwildcards > 0 && (found = find_wildcard(registry, name, size)))
+		ret_functions[count++] = function_ref(found->functions[0]);
 	pthread_rwlock_unlock(&registry->lock);
 	return count;
 }

@@ -45,7 +45,7 @@ tdr_status registry_remove(struct registry *registry, const char *name);
 /*
  * Finds by full name ("aten::add.Tensor", `size` bytes, no NUL needed), or by a name without overload, which gives
  * ret_functions every function of that name in the order they were registered: the caller binds with the first that
- * takes the arguments. Returns counted references in ret_functions [room], and their number; 0 where there is none
+ * takes the arguments. Where nothing has that name, the wildcard that stands for it ("aten::*"), if there is one. Returns counted references in ret_functions [room], and their number; 0 where there is none
  * (then registry_suggest helps).
  */
 size_t registry_find(struct registry *registry, const char *name, size_t size, struct function *ret_functions[],

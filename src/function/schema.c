@@ -2,8 +2,8 @@
 /*
  * Schemas from their text:
  *
- *     schema    = name "(" [parameter {"," parameter}] ")" ["->" type [word]]
- *     name      = word {"::" word} ["." word]
+ *     schema    = name "(" ["..." | parameter {"," parameter}] ")" ["->" type [word]]
+ *     name      = word {"::" word} ["." word | "::" "*"]
  *     parameter = "*" | type word ["=" literal]
  *
  * After a parameter with a default every one that can be given by position has one too, as in Python.
@@ -37,16 +37,22 @@ struct schema *schema_free(struct schema *schema)
 
 static tdr_status parse_name(struct parser *parser, struct schema *schema)
 {
-	const char *start, *word;
+	const char *start, *word = NULL;
 	size_t size, spaceless;
 
 	(void)parser_peek(parser);
 	start = parser->at;
 	do {
+		if (word && parser_take(parser, "*")) {
+			schema->wildcard = true;
+			word = parser->at - 1;
+			size = 1;
+			break;
+		}
 		if (!parser_word(parser, &word, &size))
 			return parser_expected(parser, "a name, as in 'space::name(...)'");
 	} while (parser_take(parser, "::"));
-	if (parser_take(parser, ".") && !parser_word(parser, &word, &size))
+	if (!schema->wildcard && parser_take(parser, ".") && !parser_word(parser, &word, &size))
 		return parser_expected(parser, "the name of an overload");
 	size = (size_t)(word + size - start);
 	spaceless = strcspn(start, " \t\n\v\f\r");
@@ -109,6 +115,26 @@ static tdr_status parse_parameter(struct parser *parser, struct schema *schema, 
 	return TDR_OK;
 }
 
+/* What "(...)" stands for. */
+static tdr_status make_variadic(struct schema *schema)
+{
+	static const char *const names[] = {"args", "kwargs"};
+
+	schema->variadic = true;
+	schema->parameters = calloc(COUNT_OF(names), sizeof(*schema->parameters));
+	if (!schema->parameters)
+		return error_nomem();
+	for (; schema->nparameters < COUNT_OF(names); schema->nparameters++) {
+		struct parameter *parameter = &schema->parameters[schema->nparameters];
+
+		parameter->name = strdup(names[schema->nparameters]);
+		if (!parameter->name)
+			return error_nomem();
+	}
+	schema->npositional = schema->nparameters;
+	return TDR_OK;
+}
+
 static tdr_status parse_parameters(struct parser *parser, struct schema *schema)
 {
 	bool keyword_only = false;
@@ -116,6 +142,10 @@ static tdr_status parse_parameters(struct parser *parser, struct schema *schema)
 
 	if (status != TDR_OK || parser_take(parser, ")"))
 		return status;
+	if (parser_take(parser, "...")) {
+		status = parser_need(parser, ")");
+		return status == TDR_OK ? make_variadic(schema) : status;
+	}
 	do {
 		if (!keyword_only && parser_take(parser, "*")) {
 			keyword_only = true;

@@ -48,8 +48,10 @@ struct parameter {
 };
 
 struct schema {
-	char *text; /* as it was given */
-	char *name; /* "ps::push", with the overload if it has one: "aten::add.Tensor" */
+	char *text;    /* as it was given */
+	char *name;    /* "ps::push", with the overload if it has one: "aten::add.Tensor" */
+	bool wildcard; /* the name is "ps::*": it stands for all that begin with "ps::" */
+	bool variadic; /* "(...)": two parameters, which take args and kwargs as they come */
 	size_t nparameters;
 	size_t npositional; /* of these, the first ones, which may be given by position */
 	struct parameter *parameters;

@@ -69,6 +69,7 @@ struct encoder {
 	struct pointers seen;      /* shared containers that were met */
 	struct buffer roots;       /* of struct encoder_root: the containers that were given */
 	struct buffer clones;      /* of struct clone: views that were compacted */
+	struct buffer exported;    /* of tdr_value *: sent in the place of native objects; counted */
 	struct hash_index clone_index;
 };
 
@@ -83,7 +84,7 @@ void encoder_reset(struct encoder *encoder);
  * compacted first: a view whose bytes times 2 are at most its storage's, where that has more than 8 KiB, is cloned,
  * once a message. Errors: TDR_ESHARED (a container met twice: names its places, as in "args[1]['x'] is the same list as
  * args[0]"; `encode_value` calls the root "value"), TDR_ELIMIT, TDR_ENOMEM, TDR_EUNSUPPORTED (a tensor that is not on
- * the CPU, a native object, an RRef without `rrefs`), what `rrefs` returns, or what tdr_value_status says of a
+ * the CPU, a native object that has no export, an RRef without `rrefs`), what `rrefs` returns, or what tdr_value_status says of a
  * TDR_INVALID value. After an error the encoder is good for encoder_reset and encoder_fini.
  */
 tdr_status encode_value(struct encoder *encoder, const tdr_value *value);

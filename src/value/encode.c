@@ -26,10 +26,22 @@ void encoder_init(struct encoder *encoder, const struct codec_limits *limits)
 	*encoder = (struct encoder){.limits = limits};
 }
 
+/* Drops what was sent in the place of native objects, once nothing points to it any more. */
+static void drop_exported(struct encoder *encoder)
+{
+	tdr_value **values = (tdr_value **)(void *)encoder->exported.data;
+
+	for (size_t i = 0; i < encoder->exported.size / sizeof(*values); i++)
+		tdr_value_unref(values[i]);
+	encoder->exported.size = 0;
+}
+
 void encoder_fini(struct encoder *encoder)
 {
 	collected_fini(encoder);
 	shared_fini(encoder);
+	drop_exported(encoder);
+	buffer_fini(&encoder->exported);
 	buffer_fini(&encoder->body);
 }
 
@@ -37,6 +49,7 @@ void encoder_reset(struct encoder *encoder)
 {
 	collected_reset(encoder);
 	shared_reset(encoder);
+	drop_exported(encoder);
 	encoder->body.size = 0;
 	encoder->body.failed = false;
 	encoder->depth = 0;
@@ -329,6 +342,22 @@ static tdr_status encode_rref(struct encoder *encoder, tdr_rref *rref)
 	return TDR_OK;
 }
 
+/* What stands for the object is kept until all is written: it must not share its address with what comes later. */
+static tdr_status encode_native(struct encoder *encoder, const struct native_value *native)
+{
+	tdr_value *value;
+	tdr_status status = native_export(native, &value);
+
+	if (status != TDR_OK)
+		return status;
+	buffer_append(&encoder->exported, &(tdr_value *){value}, sizeof(tdr_value *));
+	if (encoder->exported.failed) {
+		tdr_value_unref(value);
+		return error_nomem();
+	}
+	return encode_any(encoder, value);
+}
+
 static tdr_status encode_any(struct encoder *encoder, const tdr_value *value)
 {
 	switch ((tdr_kind)value->kind) {
@@ -367,10 +396,7 @@ static tdr_status encode_any(struct encoder *encoder, const tdr_value *value)
 	case TDR_RREF:
 		return encode_rref(encoder, ((const struct rref_value *)value)->rref);
 	case TDR_NATIVE:
-		return error_set(TDR_EUNSUPPORTED,
-		                 "a native object ('%s') stays in its process: pass a reference to it (tdr_rref_new) "
-		                 "instead",
-		                 tdr_native_type(value));
+		return encode_native(encoder, (const struct native_value *)value);
 	case TDR_INVALID:
 		break;
 	}

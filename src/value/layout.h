@@ -115,6 +115,7 @@ struct native_value {
 	struct tdr_value head;
 	void *object;
 	void (*destructor)(void *object); /* NULL: the object is not the value's */
+	const tdr_native_ops *ops;        /* of one that can be sent as something else; else NULL */
 	char type[];
 };
 
@@ -167,6 +168,9 @@ static inline bool value_is_shared(const tdr_value *value)
 
 /* Calls the destructor. */
 void native_destroy(struct native_value *value);
+
+/* What is sent in its place; given away. Errors: TDR_EUNSUPPORTED, or what the object's export says. */
+tdr_status native_export(const struct native_value *value, tdr_value **ret_value);
 
 /* ---- container.c ---- */
 

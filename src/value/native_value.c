@@ -68,6 +68,42 @@ tdr_value *tdr_native(const char *type, void *object, void (*destructor)(void *o
 	return value;
 }
 
+tdr_value *tdr_native_shared(const char *type, void *object, const tdr_native_ops *ops)
+{
+	tdr_value *value = tdr_native(type, object, ops->destroy);
+
+	if (value->kind == TDR_NATIVE)
+		((struct native_value *)value)->ops = ops;
+	return value;
+}
+
+tdr_status native_export(const struct native_value *value, tdr_value **ret_value)
+{
+	tdr_value *exported = NULL;
+	tdr_status status;
+
+	if (!value->ops || !value->ops->export_value)
+		return error_set(TDR_EUNSUPPORTED,
+		                 "a native object ('%s') stays in its process: pass a reference to it (tdr_rref_new) "
+		                 "instead",
+		                 value->type);
+	error_set(TDR_EUNSUPPORTED, "a native object ('%s') could not be made into what can be sent", value->type);
+	status = value->ops->export_value(value->object, &exported);
+	if (status != TDR_OK)
+		return status;
+	status = tdr_value_status(exported);
+	if (status == TDR_OK && exported->kind == TDR_NATIVE)
+		status = error_set(TDR_EUNSUPPORTED,
+		                   "a native object ('%s') is to be sent as another: neither can leave "
+		                   "its process",
+		                   value->type);
+	if (status == TDR_OK)
+		*ret_value = exported;
+	else
+		tdr_value_unref(exported);
+	return status;
+}
+
 void native_destroy(struct native_value *value)
 {
 	if (value->destructor)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Native objects: who destroys them when, and who may have them under which name. */
+#include "base/error.h"
 #include "value/codec.h"
 #include "value/layout.h"
 
@@ -194,6 +195,50 @@ static void test_stays_in_its_process(void **state)
 	assert_int_equal(destroyed, 1);
 }
 
+static tdr_status export_count(void *object, tdr_value **ret_value)
+{
+	if (*(int *)object > 9)
+		return error_set(TDR_ELIMIT, "too many to be sent");
+	*ret_value = tdr_list(1, &(tdr_value *){tdr_int(*(int *)object)});
+	return TDR_OK;
+}
+
+static tdr_status export_itself(void *object, tdr_value **ret_value)
+{
+	*ret_value = tdr_native("test::Other", object, NULL);
+	return TDR_OK;
+}
+
+static void test_sent_as_something_else(void **state)
+{
+	static const tdr_native_ops ops = {.destroy = destroy, .export_value = export_count};
+	static const tdr_native_ops endless = {.export_value = export_itself};
+	int count = 4;
+	tdr_value *items[] = {tdr_native_shared("test::Counter", &count, &ops), tdr_int(5)};
+	tdr_value *list = tdr_list(2, items), *read = NULL, *other = tdr_native_shared("x", &count, &endless);
+	struct encoder encoder;
+	struct decoder decoder;
+	char text[64];
+
+	encoder_init(&encoder, &codec_default_limits);
+	assert_int_equal(encode_value(&encoder, list), TDR_OK);
+	decoder_init(&decoder, &codec_default_limits, encoder.body.data, encoder.body.size, NULL, 0);
+	assert_int_equal(decode_value(&decoder, &read), TDR_OK);
+	tdr_value_print(read, text, sizeof(text));
+	assert_string_equal(text, "[[4], 5]");
+	tdr_value_unref(read);
+	count = 10;
+	encoder_reset(&encoder);
+	assert_int_equal(encode_value(&encoder, list), TDR_ELIMIT);
+	assert_string_equal(tdr_last_error(), "too many to be sent");
+	encoder_reset(&encoder);
+	assert_int_equal(encode_value(&encoder, other), TDR_EUNSUPPORTED);
+	encoder_fini(&encoder);
+	tdr_value_unref(other);
+	tdr_value_unref(list);
+	assert_int_equal(count, 11);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -207,6 +252,7 @@ int main(void)
 	    cmocka_unit_test(test_equal_if_the_same),
 	    cmocka_unit_test(test_printing),
 	    cmocka_unit_test(test_stays_in_its_process),
+	    cmocka_unit_test(test_sent_as_something_else),
 	};
 
 	return cmocka_run_group_tests_name("value/native", tests, NULL, NULL);
