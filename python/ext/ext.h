@@ -1,0 +1,241 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the files of the extension module `tendril._C` share.
+ *
+ * The one rule of locking: the GIL is never held in a call of the library that may wait, or that may run somebody's callback
+ * and wait for it. What the library calls back (functions, callbacks, destructors) takes the GIL by python_enter, which says
+ * no once the interpreter is going down: then it returns, and touches nothing of Python's.
+ *
+ * Unless its comment says otherwise, a function below is called with the GIL held, and one that returns NULL, false or -1 has
+ * set a Python exception.
+ */
+#ifndef TENDRIL_PYTHON_EXT_H
+#define TENDRIL_PYTHON_EXT_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include <stdbool.h>
+#include <tendril.h>
+
+/* ---- gil.c: threads of the library's, and Python ---- */
+
+/*
+ * Takes the GIL, in any thread, also in one that has it. False: the interpreter is going down, or this is a child made by
+ * fork() in which the library's handles are inert; then there is nothing to leave. A thread of the library's keeps one
+ * PyThreadState from its first time to its end.
+ */
+bool python_enter(PyGILState_STATE *ret_state);
+void python_leave(PyGILState_STATE state);
+
+/* Whether the interpreter is going down, so that objects of the library's had better be left alone. Any thread. */
+bool python_is_closing(void);
+
+/* Whether this thread is the one that Python's signal handlers run in. Any thread. */
+bool python_is_main_thread(void);
+
+/* Drops a reference to an object, from any thread, with the GIL or without. Does nothing once the interpreter goes down. */
+void python_decref(PyObject *object);
+
+/* For atexit: closes the gate that python_enter passes. */
+PyObject *python_close(PyObject *module, PyObject *unused);
+
+/* ---- hands.c: threads for what may block ---- */
+
+/*
+ * Runs `work` once, soon, in a thread of the extension's, which may block: the library's own threads that complete futures may
+ * not. False, without an exception, where no thread can be made. Any thread, with the GIL or without.
+ */
+bool hands_run(void (*work)(void *context), void *context);
+
+/*
+ * Runs `work` without the GIL, and waits for it. In the main thread the wait can be ended by a signal whose handler raises (Ctrl-C):
+ * then -1, and `work` goes on by itself; `release` (may be NULL) is called once when both are done with `context`, without the
+ * GIL. 0: it has run, and `context` is still there; the caller calls `release` itself.
+ */
+int run_interruptibly(void (*work)(void *context), void *context, void (*release)(void *context));
+
+/* ---- module.c: errors and hooks ---- */
+
+/* Which exceptions of the far side are raised as what they were. */
+enum error_style {
+	ERROR_OF_CALL,  /* ValueError and TypeError; all others become RuntimeError */
+	ERROR_OF_VALUE, /* all: who fetches a reference sees what its function raised */
+};
+
+/*
+ * Sets the exception for a status: RuntimeError with `text` (NULL: tdr_last_error()) and an attribute `status`, such as
+ * "TDR_ETIMEDOUT"; or the exception that came in `detail` (borrowed, may be NULL; made by exception_detail), with the far
+ * side's traceback as its cause. Returns NULL.
+ */
+PyObject *raise_status(tdr_status status, const char *text, const char *traceback, tdr_value *detail,
+                       enum error_style style);
+
+/* The same for the calling thread's last failure. */
+PyObject *raise_last(tdr_status status);
+
+/*
+ * Takes the exception that is set, and describes it for who called: `ret_text` "{TypeName}: {message}" and `ret_traceback` (both
+ * to be freed with PyMem_RawFree; NULL for lack of memory), and the exception itself as a value (NULL where it cannot be
+ * pickled). No exception is set afterwards.
+ */
+void exception_take(char **ret_text, char **ret_traceback, tdr_value **ret_detail);
+
+/* The same of an exception instance. */
+void exception_describe(PyObject *exception, char **ret_text, char **ret_traceback, tdr_value **ret_detail);
+
+/*
+ * What Python modules have given by `_C.set_hooks(name=callable)`; a new reference, or NULL without an exception. Names: see
+ * hook_names in module.c.
+ */
+PyObject *hook_get(const char *name);
+
+/* Seconds as Python has them (-1: the default, 0: never) in milliseconds; false: an exception. Other negative ones stay so. */
+bool timeout_from_python(double seconds, int64_t *ret_timeout_ms);
+
+/* ---- convert.c, tensor.c, pickle.c [values] ---- */
+
+/*
+ * The value of an object, where it is plain: None, bool, int, float, complex, str, bytes, list, tuple, dict, set (exactly these
+ * types), numpy arrays and scalars, torch tensors (strided, on the CPU; no copy), PyRRef, and nests of these without shared or
+ * cyclic containers. NULL with *ret_plain false and no exception: it is not plain. NULL with *ret_plain true: an exception.
+ */
+tdr_value *value_from_python(PyObject *object, bool *ret_plain);
+
+/* Any object as a value: pickled, with tensors and references beside the bytes. python_from_value gives the object back. */
+tdr_value *pickled_from_python(PyObject *object);
+
+/*
+ * The object of a value: of a plain one, of what pickled_from_python made, and of an object of this process (value_of_object),
+ * which is the very object. `value` is borrowed.
+ */
+PyObject *python_from_value(tdr_value *value);
+
+/*
+ * Arguments of a call: a tuple value and a dict value (NULL: none), typed where all of them are plain, otherwise pickled as one.
+ * `args` is a tuple or list, `kwargs` a dict or NULL. False: an exception.
+ */
+bool arguments_from_python(PyObject *args, PyObject *kwargs, tdr_value **ret_args, tdr_value **ret_kwargs);
+
+/* The reverse: a new tuple and a new dict (NULL: none). `args` and `kwargs` are borrowed and may be NULL. */
+bool arguments_to_python(tdr_value *args, tdr_value *kwargs, PyObject **ret_args, PyObject **ret_kwargs);
+
+/*
+ * Bytes of a user's pickler (with the tensors that go beside them, a sequence, and references, a sequence of PyRRef; NULL: none) as
+ * the value that pickled_from_python would give.
+ */
+tdr_value *value_from_payload(PyObject *bytes, PyObject *tensors, PyObject *rrefs);
+
+/* Adds types and functions of their own to the module. 0, or -1. Called once. */
+int convert_init(PyObject *module);
+
+/* ---- store.c [stores] ---- */
+
+/*
+ * The store behind a Python object: one of the module's own, or an adapter around any object that has a store's methods. A new
+ * reference. NULL: TypeError and so on.
+ */
+tdr_store *store_from_python(PyObject *object);
+
+/* Adds the store types to the module. 0, or -1. Called once. */
+int store_init(PyObject *module);
+
+/* ---- worker.c ---- */
+
+extern PyTypeObject *worker_type;
+
+/* A WorkerInfo. */
+PyObject *worker_object(const tdr_worker *worker);
+bool worker_check(PyObject *object);
+const char *worker_name(PyObject *worker); /* borrowed */
+int worker_init(PyObject *module);
+
+/* ---- future.c ---- */
+
+extern PyTypeObject *future_type;
+
+/* A Future that completes as `future` (borrowed) does. */
+PyObject *future_object(tdr_future *future, enum error_style style);
+
+/* A Future to be completed by future_set and future_fail. */
+PyObject *future_new(void);
+bool future_check(PyObject *object);
+
+/* Completes it, unless that has happened; callbacks run before it returns. `result` is borrowed, as is `exception`. */
+void future_set(PyObject *future, PyObject *result);
+void future_fail(PyObject *future, PyObject *exception);
+
+/*
+ * Waits for `future` (borrowed) without the GIL, up to `timeout_ms` (TDR_TIMEOUT_NEVER: as long as it takes); a signal's handler may
+ * end it. 1: it has completed; 0: the time is up; -1: an exception.
+ */
+int wait_for(tdr_future *future, int64_t timeout_ms);
+
+/* The result of a completed `future` as an object, or its error as an exception. */
+PyObject *result_of(tdr_future *future, enum error_style style);
+
+/*
+ * Has `done` called with the completed Future and `context`, with the GIL held, from any thread; at once if it is completed. `done`
+ * must not block. 0, or -1 with an exception (then `done` is not called).
+ */
+int future_on_done(PyObject *future, void (*done)(PyObject *future, void *context), void *context);
+
+/* Of a completed Future: its result (a new reference), or NULL with its exception set. */
+PyObject *future_result(PyObject *future);
+int future_init(PyObject *module);
+
+/* ---- rref.c ---- */
+
+extern PyTypeObject *rref_type;
+
+/* A PyRRef. Takes over the reference to `rref`, also when it fails. */
+PyObject *rref_object(tdr_rref *rref);
+bool rref_check(PyObject *object);
+tdr_rref *rref_of(PyObject *rref); /* borrowed; NULL with an exception where it is none */
+int rref_init(PyObject *module);
+
+/* ---- serve.c: Python functions as functions of the library's ---- */
+
+/* Lets others call Python functions of this process by `python::module:qualname`. 0, or -1. */
+int serve_python(tdr_agent *agent);
+
+/* Lets others call `callable` under a schema of its own. 0, or -1. */
+int serve_callable(tdr_agent *agent, const char *schema, PyObject *callable);
+
+/*
+ * An object as a value that keeps it: numbers, strings, bytes and None as such; every other as a native object of type
+ * OBJECT_TYPE, which stays the same object in this process and is converted when it leaves it.
+ */
+#define OBJECT_TYPE "python::object"
+tdr_value *value_of_object(PyObject *object);
+
+/*
+ * The name by which `callable` can be called where its module can be imported, "python::module:qualname" (a new reference). NULL
+ * without an exception: it has none, and has to be pickled.
+ */
+PyObject *name_of_callable(PyObject *callable);
+int serve_init(PyObject *module);
+
+/* ---- agent.c, call.c ---- */
+
+extern PyTypeObject *agent_type;
+
+typedef struct AgentObject {
+	PyObject_HEAD tdr_agent *agent; /* NULL once it is shut down */
+	PyObject *name;
+	PyObject *on_member; /* called for members that come and go; NULL: none */
+	PyObject *weak_references;
+	bool joined;
+} AgentObject;
+
+/* The current agent (borrowed), or NULL with the contract's RuntimeError. */
+AgentObject *agent_current(void);
+
+/* The library's agent, or NULL with RuntimeError where it is shut down. Borrowed. */
+tdr_agent *agent_of(AgentObject *self);
+int agent_init(PyObject *module);
+
+extern PyMethodDef call_functions[]; /* of the module: rpc_sync and so on */
+PyObject *agent_call(PyObject *self, PyObject *args, PyObject *kwargs);
+PyObject *agent_call_pickled(PyObject *self, PyObject *args, PyObject *kwargs);
+
+#endif

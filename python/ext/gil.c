@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * How threads of the library's come into Python.
+ *
+ * A thread that Python does not know gets a PyThreadState at its first entry and keeps it until it ends, so that each further
+ * entry is no more than taking the GIL. The gate closes by atexit, before the interpreter begins to go down: nobody enters
+ * any more, and those on their way in are waited for. A thread that is inside then goes on until it next waits for the GIL, where
+ * Python ends it, as it does its own daemon threads.
+ */
+#include "ext.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <time.h>
+#include <unistd.h>
+
+/* How long the closing gate waits for those on their way in, in milliseconds. */
+#define CLOSE_WAIT_MS 2000
+
+static _Atomic bool closing;
+static atomic_int entering; /* threads between the gate and the GIL */
+static pthread_key_t thread_key;
+static pthread_once_t thread_key_once = PTHREAD_ONCE_INIT;
+static bool have_thread_key;
+
+/* Passes the gate; who is let in calls gate_pass when it has the GIL. */
+static bool gate_enter(void)
+{
+	atomic_fetch_add(&entering, 1);
+	if (!atomic_load(&closing))
+		return true;
+	atomic_fetch_sub(&entering, 1);
+	return false;
+}
+
+static void gate_pass(void)
+{
+	atomic_fetch_sub(&entering, 1);
+}
+
+/* A thread ends that had a PyThreadState. Python's own thread-local pointer to it is gone by now. */
+static void drop_thread_state(void *context)
+{
+	PyThreadState *state = context;
+
+	if (!gate_enter())
+		return;
+	PyEval_RestoreThread(state);
+	gate_pass();
+	PyThreadState_Clear(state);
+	PyThreadState_DeleteCurrent();
+}
+
+static void make_thread_key(void)
+{
+	have_thread_key = pthread_key_create(&thread_key, drop_thread_state) == 0;
+}
+
+bool python_enter(PyGILState_STATE *ret_state)
+{
+	bool is_new;
+
+	if (!gate_enter())
+		return false;
+	is_new = !PyGILState_GetThisThreadState();
+	*ret_state = PyGILState_Ensure();
+	gate_pass();
+	if (is_new) {
+		pthread_once(&thread_key_once, make_thread_key);
+		/* Counted once more than it is released, the state stays. */
+		if (have_thread_key && pthread_setspecific(thread_key, PyThreadState_Get()) == 0)
+			(void)PyGILState_Ensure();
+	}
+	return true;
+}
+
+void python_leave(PyGILState_STATE state)
+{
+	PyGILState_Release(state);
+}
+
+bool python_is_closing(void)
+{
+	return atomic_load(&closing);
+}
+
+bool python_is_main_thread(void)
+{
+	return gettid() == getpid();
+}
+
+void python_decref(PyObject *object)
+{
+	PyGILState_STATE state;
+
+	if (!object || !python_enter(&state))
+		return;
+	Py_DECREF(object);
+	python_leave(state);
+}
+
+PyObject *python_close(PyObject *module, PyObject *unused)
+{
+	const struct timespec pause = {.tv_nsec = 1000000};
+
+	atomic_store(&closing, true);
+	Py_BEGIN_ALLOW_THREADS;
+	for (int waited = 0; waited < CLOSE_WAIT_MS && atomic_load(&entering) > 0; waited++)
+		nanosleep(&pause, NULL);
+	Py_END_ALLOW_THREADS;
+	Py_RETURN_NONE;
+}
