@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What `tendril.torch` changes in this package, in one place.
+
+Each function here says what happens without torch. `install` puts others in their places; everyone calls them as
+attributes of this module, so that an installed one is seen at once.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any, Callable, Optional
+
+from tendril import futures
+
+from .operations import Operation
+
+
+def target_of(func: Callable[..., Any]) -> Any:
+    """What is called for `func`: the name of a function or operator in C, or `func` itself."""
+    return str(func) if type(func) is Operation else func
+
+
+def should_profile() -> bool:
+    """Whether the calling thread's calls are to be recorded by a profiler."""
+    return False
+
+
+def record_function(key: str) -> "contextlib.AbstractContextManager[Any]":
+    """A context that records what runs inside it as `key`; only used where `should_profile` is true.
+
+    What it yields has a method `_call_end_callbacks_on_future`, which gives a future that completes when the given one
+    has and the recording has ended.
+    """
+    return contextlib.nullcontext()
+
+
+def set_profiling_key(key: str) -> None:
+    """Tells the remote half of the profiler under which name the next request's events are to come back."""
+
+
+def set_profiler_node_id(worker_id: int) -> None:
+    """Tells the profiler which worker its events come from."""
+
+
+def new_future() -> Any:
+    """An empty future of the kind that calls return."""
+    return futures.Future()
+
+
+def wait_all(pending: list[Any]) -> list[Any]:
+    """The values of all futures, or the first error."""
+    return futures.wait_all(pending)
+
+
+def type_is_opaque(kind: type) -> bool:
+    """Whether methods of instances of `kind` cannot be looked up in `kind`, as with scripted modules."""
+    return False
+
+
+def store_types() -> tuple[type, ...]:
+    """The classes of stores through which a group may meet."""
+    from tendril.store import Store
+
+    return (Store,)
+
+
+def rendezvous(url: str, rank: int, world_size: int) -> "Iterator[tuple[Any, int, int]]":
+    """Meets the members of a static group: gives (store, rank, world_size) once."""
+    from tendril import rendezvous as meeting
+
+    return meeting.rendezvous(url, rank=rank, world_size=world_size)
+
+
+def create_store(options: Any, rank: int) -> Any:
+    """The store through which the members of a dynamic group meet."""
+    from tendril import rendezvous as meeting
+
+    return meeting._create_store_from_options(options, rank)
+
+
+def prefix_store(prefix: str, store: Any) -> Any:
+    """A view of `store` in which all keys begin with `prefix`."""
+    from tendril.store import PrefixStore
+
+    return PrefixStore(prefix, store)
+
+
+def backward(rref: Any, context_id: int, retain_graph: bool) -> None:
+    """Runs a backward pass from the tensor that `rref` refers to."""
+    raise RuntimeError("RRef should contain a tensor for .backward(), and tensors need torch: import tendril.torch first")
+
+
+_DEFAULTS = {
+    name: value for name, value in list(globals().items()) if callable(value) and getattr(value, "__module__", "") == __name__
+}
+
+
+def install(**functions: Optional[Callable[..., Any]]) -> None:
+    """Puts functions in the places of those above that have their names; None puts the original back.
+
+    Raises:
+        TypeError: there is no hook of that name.
+    """
+    for name, function in functions.items():
+        if name not in _DEFAULTS:
+            raise TypeError(f"there is no hook {name!r}; there are {', '.join(sorted(_DEFAULTS))}")
+        globals()[name] = function or _DEFAULTS[name]

@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Devices as device maps name them: `torch.device` where torch is loaded, else `Device`, which is like it."""
+
+import sys
+from collections.abc import Iterable, Mapping
+from typing import Any, Optional, Union
+
+DEFAULT_TYPE = "cuda"
+"""What a bare index means: `1` is `cuda:1`."""
+
+
+class Device:
+    """A place for tensors: its `type`, such as "cpu" or "cuda", and its `index`, or None.
+
+    Args:
+        device: "cpu", "cuda:1", an index (an accelerator's), or another device.
+
+    Raises:
+        RuntimeError: the text is not a device, or the index is negative.
+        TypeError: it is neither text, index nor device.
+    """
+
+    __slots__ = ("type", "index")
+
+    type: str
+    index: Optional[int]
+
+    def __init__(self, device: Any) -> None:
+        if isinstance(device, bool) or not isinstance(device, (int, str)):
+            if not (hasattr(device, "type") and hasattr(device, "index")):
+                raise TypeError(f"a device is an int, a str or a device, not {type(device).__name__}: {device!r}")
+            self.type, self.index = device.type, device.index
+        elif isinstance(device, int):
+            self.type, self.index = DEFAULT_TYPE, device
+        else:
+            self.type, self.index = self._parse(device)
+        if self.index is not None and self.index < 0:
+            raise RuntimeError(f"Device index must not be negative, got {self.index}")
+
+    @staticmethod
+    def _parse(text: str) -> tuple[str, Optional[int]]:
+        kind, colon, index = text.partition(":")
+        if not kind.isidentifier() or (colon and not index.lstrip("-").isdigit()):
+            raise RuntimeError(f"Invalid device string: '{text}': expected a type, or type:index, as in 'cuda:1'")
+        return kind, int(index) if colon else None
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Device):
+            return NotImplemented
+        return (self.type, self.index) == (other.type, other.index)
+
+    def __hash__(self) -> int:
+        return hash((self.type, self.index))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Device, (str(self),))
+
+    def __str__(self) -> str:
+        return self.type if self.index is None else f"{self.type}:{self.index}"
+
+    def __repr__(self) -> str:
+        return f"device({str(self)!r})"
+
+
+DeviceLike = Union[int, str, Device]
+"""What may be given where a device is asked for (or a `torch.device`)."""
+
+
+def to_device(device: DeviceLike) -> Any:
+    """`device` as a `torch.device` where torch is loaded, else as a `Device`.
+
+    Raises:
+        RuntimeError: it is not a device.
+        TypeError: it has the wrong type.
+    """
+    torch = sys.modules.get("torch")
+    if torch is None or not hasattr(torch, "device"):
+        return Device(device)
+    return torch.device(str(device) if isinstance(device, Device) else device)
+
+
+def to_accelerator(device: DeviceLike) -> Any:
+    """The same, of an accelerator.
+
+    Raises:
+        ValueError: it is none.
+    """
+    device = to_device(device)
+    if device.type != DEFAULT_TYPE:
+        raise ValueError(f"`set_devices` expect a list of CUDA devices, but got device type {device.type}.")
+    return device
+
+
+def to_device_map(device_map: Mapping[DeviceLike, DeviceLike]) -> dict[Any, Any]:
+    """A map from devices here to devices there, which has to be 1-to-1.
+
+    Raises:
+        ValueError: two devices are mapped to one.
+    """
+    result: dict[Any, Any] = {}
+    sources: dict[Any, Any] = {}
+    for key, value in device_map.items():
+        source, target = to_device(key), to_device(value)
+        if target in sources:
+            raise ValueError(
+                f"`device_map` only supports 1-to-1 mapping, trying to map {source} and {sources[target]} to {target}"
+            )
+        result[source] = target
+        sources[target] = source
+    return result
+
+
+def to_devices(devices: Iterable[DeviceLike]) -> list[Any]:
+    """A list of accelerators.
+
+    Raises:
+        ValueError: one of them is none.
+    """
+    return [to_accelerator(device) for device in devices]
+
+
+def to_pair(device: Any) -> tuple[str, int]:
+    """A device as the extension takes it: its type and index (0 for the only one)."""
+    return device.type, device.index or 0
+
+
+def from_pair(pair: tuple[str, int]) -> Any:
+    """The device that the extension names by type and index."""
+    kind, index = pair
+    return to_device("cpu" if kind == "cpu" else f"{kind}:{index}")
+
+
+def device_count() -> int:
+    """How many accelerators this process sees: 0 without torch."""
+    torch = sys.modules.get("torch")
+    return torch.cuda.device_count() if torch is not None and hasattr(torch, "cuda") else 0
