@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the extension module gives the Python layer. Users import `tendril.rpc`, `tendril.futures` and `tendril.store`."""
+"""What the extension module gives the Python layer; users import `tendril.rpc`, `tendril.futures`, `tendril.store`."""
 
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping, Sequence
 from typing import Any, Final, Generic, Literal, Optional, TypeVar, Union, overload
 
 T = TypeVar("T")
@@ -78,7 +78,9 @@ class Agent:
     def rref_leaks(self) -> str: ...
     def dump(self) -> str: ...
     def barrier(self, names: Optional[Iterable[str]] = None, timeout: float = -1.0) -> None: ...
-    def all_gather(self, value: Any, names: Optional[Iterable[str]] = None, timeout: float = -1.0) -> dict[str, Any]: ...
+    def all_gather(
+        self, value: Any, names: Optional[Iterable[str]] = None, timeout: float = -1.0
+    ) -> dict[str, Any]: ...
     def register(self, schema: str, function: Callable[..., Any]) -> None: ...
     @overload
     def call(
@@ -140,7 +142,11 @@ def set_hooks(
     make_proxy: Callable[[PyRRef, str, float], Any] = ...,
     get_type: Callable[[PyRRef, float, bool], Any] = ...,
     backward: Callable[[PyRRef, int, bool], None] = ...,
-    exception_of: Callable[..., BaseException] = ...,
+    future_factory: Optional[Callable[[], Any]] = ...,
+    unpickle_call: Callable[[bytes, Sequence[Any], Sequence[PyRRef]], tuple[Any, Any, Any]] = ...,
+    run_coroutine: Callable[
+        [str, Coroutine[Any, Any, Any], Callable[[Any, Optional[BaseException]], object]], None
+    ] = ...,
 ) -> None: ...
 def forget_functions() -> None: ...
 def enable_gil_profiling(flag: bool) -> None: ...

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Futures: results of calls under way.
 
-`rpc_async` gives `_C.Future`s; `Future` here is one that a program completes itself. Both can be waited for, chained, and
-awaited.
+`rpc_async` gives `_C.Future`s; `Future` here is one that a program completes itself. Both can be waited for, chained
+and awaited.
 """
 
 import threading
@@ -91,8 +91,9 @@ class Future(_C.Future, Generic[T]):
 
 
 def collect_all(futures: Iterable[Any]) -> Future[list[Any]]:
-    """A future of the list of `futures`, which completes when all of them have; with an error as soon as one of them has
-    failed.
+    """A future of the list of `futures`.
+
+    It completes when all of them have; with an error as soon as one of them has failed.
 
     Args:
         futures: any number; with none the result is there at once.

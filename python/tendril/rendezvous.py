@@ -34,8 +34,8 @@ def register_rendezvous_handler(scheme: str, handler: Callable[..., Meeting]) ->
 
     Args:
         scheme: of the URLs.
-        handler: called with such a URL, which has rank and size in its query, and with what else `rendezvous` was given;
-            gives (store, rank, world_size) once.
+        handler: called with such a URL, which has rank and size in its query, and with what else `rendezvous` was
+            given; gives (store, rank, world_size) once.
 
     Raises:
         RuntimeError: the scheme is taken.
@@ -73,7 +73,7 @@ def rendezvous(url: str, rank: int = -1, world_size: int = -1, **kwargs: Any) ->
 
 
 def _create_store_from_options(backend_options: Any, rank: int) -> Any:
-    """The store for a group whose members come and go. RANK and WORLD_SIZE of the environment go before what is given."""
+    """The store for a group whose members come and go. RANK and WORLD_SIZE in the environment come first."""
     world_size = DYNAMIC
     if urlsplit(backend_options.init_method).scheme == "env":
         rank = int(os.environ.get("RANK") or rank)

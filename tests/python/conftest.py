@@ -4,8 +4,8 @@
     def test_names(group):
         group(3, run_names)
 
-runs `run_names(rank, world_size, url)` in three processes and fails the test if one of them raises, dies or takes too long.
-What a process prints and raises is part of the failure. Nothing outlives a test.
+runs `run_names(rank, world_size, url)` in three processes and fails the test if one of them raises, dies or takes too
+long. What a process prints and raises is part of the failure. Nothing outlives a test.
 """
 
 import faulthandler
@@ -19,6 +19,8 @@ import pytest
 
 LIMIT_SECONDS = 60.0
 """How long a group may take, unless a test says otherwise."""
+
+LAUNCHER_NAMES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 DUMP_BEFORE_SECONDS = 5.0
 """How long before that its processes show where they are."""
@@ -140,5 +142,5 @@ def alone(tmp_path):
 def _clean_environment(monkeypatch):
     """No test depends on what a launcher has set."""
     for name in list(os.environ):
-        if name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT") or name.startswith(("TORCHELASTIC_", "TENDRIL_")):
+        if name in LAUNCHER_NAMES or name.startswith(("TORCHELASTIC_", "TENDRIL_")):
             monkeypatch.delenv(name)

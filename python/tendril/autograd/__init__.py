@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Contexts of distributed automatic differentiation.
 
-A context is one forward and backward pass that goes over several workers. This build has the contexts themselves; backward
-passes, which need torch's engine, are not there yet and say so.
+A context is one forward and backward pass that goes over several workers. This build has the contexts themselves;
+backward passes, which need torch's engine, are not there yet and say so.
 """
 
 import itertools
@@ -151,7 +151,7 @@ def _current_context() -> DistAutogradContext:
     current = getattr(_container.current, "context", None)
     if current is None:
         raise RuntimeError(
-            "Current thread doesn't have a valid autograd context. Run this inside `with autograd.context() as context_id:`"
+            "Current thread doesn't have a valid autograd context. Run this inside `with autograd.context():`"
         )
     return current
 

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Remote procedure calls between the members of a group, and references to values that stay where they are.
 
-Every process joins by `init_rpc`, calls functions of others by `rpc_sync`, `rpc_async` and `remote`, and leaves by `shutdown`:
+Every process joins by `init_rpc`, calls functions of others by `rpc_sync`, `rpc_async` and `remote`, and leaves by
+`shutdown`; or does both by `session`:
 
     >>> from tendril import rpc
     >>> with rpc.session("worker0", rank=0, world_size=2):
@@ -21,7 +22,7 @@ from typing import Any, Optional
 from tendril import autograd as dist_autograd
 from tendril._C import PyRRef, WorkerInfo
 
-from . import _coroutines, _hooks, api, backend_registry, constants, functions, internal, options  # noqa: F401
+from . import _hooks, api, backend_registry, constants, functions, internal  # noqa: F401
 from ._invoke import (  # noqa: F401
     _invoke_remote_builtin,
     _invoke_remote_python_udf,
@@ -63,12 +64,12 @@ from .backend_registry import (
     init_backend,
     register_backend,
 )
-from .constants import DEFAULT_INIT_METHOD as _DEFAULT_INIT_METHOD
-from .constants import DEFAULT_NUM_WORKER_THREADS as _DEFAULT_NUM_WORKER_THREADS
-from .constants import DEFAULT_RPC_TIMEOUT_SEC as _DEFAULT_RPC_TIMEOUT_SEC
-from .constants import UNSET_RPC_TIMEOUT as _UNSET_RPC_TIMEOUT
 from .operations import Operation, Operations
-from .options import RpcBackendOptions, TensorPipeRpcBackendOptions, _TensorPipeRpcBackendOptionsBase
+from .options import (  # noqa: F401
+    RpcBackendOptions,
+    TensorPipeRpcBackendOptions,
+    _TensorPipeRpcBackendOptionsBase,
+)
 from .server_process_global_profiler import (  # noqa: F401
     RemoteProfilerManager,
     _disable_server_process_global_profiler,
@@ -111,6 +112,11 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
+_DEFAULT_INIT_METHOD = constants.DEFAULT_INIT_METHOD
+_DEFAULT_NUM_WORKER_THREADS = constants.DEFAULT_NUM_WORKER_THREADS
+_DEFAULT_RPC_TIMEOUT_SEC = constants.DEFAULT_RPC_TIMEOUT_SEC
+_UNSET_RPC_TIMEOUT = constants.UNSET_RPC_TIMEOUT
+
 ops = Operations()
 """Functions and operators in C by name, as targets of calls: `rpc.ops.ps.push` is "ps::push"."""
 
@@ -146,7 +152,7 @@ def init_rpc(
 
     Raises:
         TypeError: `backend` or the options are none, or no backend has such options.
-        ValueError: rank, size or address cannot be had from what is given, or the members' device maps do not fit together.
+        ValueError: rank, size or address cannot be had from what is given, or members' device maps do not fit together.
         RuntimeError: this process is in a group already; a name or id is taken; or the others did not come in time.
     """
     backend, rpc_backend_options = _choose_backend(backend, rpc_backend_options)
@@ -196,14 +202,14 @@ def _infer_backend(rpc_backend_options: RpcBackendOptions) -> BackendType:
     return candidate
 
 
-def _meet(options: RpcBackendOptions, rank: int, world_size: Optional[int]) -> tuple[Any, int]:
+def _meet(chosen: RpcBackendOptions, rank: int, world_size: Optional[int]) -> tuple[Any, int]:
     """The store of the group, and this worker's rank where only the URL or the environment says it."""
     global rendezvous_iterator
     if not world_size:
-        store = _hooks.create_store(options, rank)
-        by_environment = rank == -1 and options.init_method.startswith("env:")
+        store = _hooks.create_store(chosen, rank)
+        by_environment = rank == -1 and chosen.init_method.startswith("env:")
         return store, int(os.environ.get("RANK") or rank) if by_environment else rank
-    rendezvous_iterator = _hooks.rendezvous(options.init_method, rank, world_size)
+    rendezvous_iterator = _hooks.rendezvous(chosen.init_method, rank, world_size)
     store, found, _ = next(rendezvous_iterator)
     return store, found if rank == -1 else rank
 

@@ -86,11 +86,13 @@ def prefix_store(prefix: str, store: Any) -> Any:
 
 def backward(rref: Any, context_id: int, retain_graph: bool) -> None:
     """Runs a backward pass from the tensor that `rref` refers to."""
-    raise RuntimeError("RRef should contain a tensor for .backward(), and tensors need torch: import tendril.torch first")
+    raise RuntimeError("RRef should contain a tensor for .backward(); tensors need torch: import tendril.torch first")
 
 
 _DEFAULTS = {
-    name: value for name, value in list(globals().items()) if callable(value) and getattr(value, "__module__", "") == __name__
+    name: value
+    for name, value in list(globals().items())
+    if callable(value) and getattr(value, "__module__", "") == __name__
 }
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Groups whose members come and go. The agents keep membership themselves; these are the pieces for those who add to it."""
+"""Groups whose members come and go. Agents keep membership themselves; these are pieces for those who add to it."""
 
 import contextlib
 import logging

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Agents: what a process is in its group. `init_rpc` makes one; programs use it through the functions of the package."""
+"""Agents: what a process is in its group. `init_rpc` makes one; programs use it through the package's functions."""
 
 import abc
 import logging

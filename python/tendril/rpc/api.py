@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Calls, remote references, gathering over all workers, and leaving the group.
 
-Tests and programs replace some names of this module for a time: `_default_pickler`, `_ignore_rref_leak`, `_wait_all_workers`,
-`_broadcast_to_followers`, `_delete_all_user_and_unforked_owner_rrefs`, `_set_and_start_rpc_agent`. So functions here look names up
-when they run, and keep none.
+Tests and programs replace some names of this module for a time: `_default_pickler`, `_ignore_rref_leak`,
+`_wait_all_workers`, `_broadcast_to_followers`, `_delete_all_user_and_unforked_owner_rrefs`, `_set_and_start_rpc_agent`.
+So functions here look names up when they run, and keep none.
 """
 
 import collections
@@ -18,7 +18,7 @@ from typing import Any, Callable, Generic, Optional, TypeVar, Union
 from tendril import _C
 from tendril._C import PyRRef, WorkerInfo
 
-from . import _hooks, _state
+from . import _hooks
 from ._state import (
     _cleanup_python_rpc_handler,
     _delete_all_user_and_unforked_owner_rrefs,
@@ -189,8 +189,8 @@ def _all_gather(
     Args:
         obj: what this worker gives.
         worker_names: the set; None for all members.
-        timeout: of each step, in seconds; 0 for any time. Where it is not given, calls have their default, and waiting for
-            the others has no end.
+        timeout: of each step, in seconds; 0 for any time. Where it is not given, calls have their default, and waiting
+            for the others has no end.
 
     Returns:
         A dict from each worker's name to what it gave.
@@ -247,9 +247,9 @@ def _wait_all_workers(timeout: float = DEFAULT_SHUTDOWN_TIMEOUT) -> None:
 def shutdown(graceful: bool = True, timeout: float = DEFAULT_SHUTDOWN_TIMEOUT) -> None:
     """Leaves the group. Afterwards `init_rpc` may be called again.
 
-    Gracefully, it waits until all workers have called it, nobody has calls under way, and remote references are let go of;
-    a worker of a group whose members come and go waits for itself alone. Otherwise it leaves at once, and calls under way
-    fail, here and at others.
+    Gracefully, it waits until all workers have called it, nobody has calls under way, and remote references are let go
+    of; a worker of a group whose members come and go waits for itself alone. Otherwise it leaves at once, and calls
+    under way fail, here and at others.
 
     Args:
         graceful: whether to wait for the others.
@@ -346,7 +346,7 @@ def _rref_get_type(rref: Any, timeout: float = UNSET_RPC_TIMEOUT, blocking: bool
     Returns:
         The type; without `blocking` a future of it, the same one each time.
     """
-    future = rref._type_future
+    future = getattr(rref, "_type_future", None)
     if future is None or _has_failed(future):
         ask = _rref_typeof_on_owner if rref.is_owner() else functools.partial(_rref_typeof_on_user, timeout=timeout)
         future = ask(rref, blocking=False)
@@ -374,7 +374,8 @@ def _make_rref_proxy(rref: Any, rpc_api: str, timeout: float) -> Any:
 class RRef(PyRRef, Generic[T]):
     """A reference to a value of this worker's, to be passed to others.
 
-    What `remote` returns, and what arrives from others, is a `PyRRef`, which can do the same. `RRef[T]` is for annotations.
+    What `remote` returns, and what arrives from others, is a `PyRRef`, which can do the same. `RRef[T]` is for
+    annotations.
 
     Args:
         value: what it refers to.
@@ -596,4 +597,4 @@ def _wait_all() -> Iterator[None]:
             del _thread_local_var.future_list
 
 
-_C.set_hooks(rref_proxy=_make_rref_proxy, rref_type=_rref_get_type, rref_backward=lambda *args: _hooks.backward(*args))
+_C.set_hooks(make_proxy=_make_rref_proxy, get_type=_rref_get_type, backward=lambda *args: _hooks.backward(*args))

@@ -101,8 +101,8 @@ def register_backend(
     Args:
         backend_name: its name.
         construct_rpc_backend_options_handler: called with (rpc_timeout, init_method, **kwargs); gives its options.
-        init_backend_handler: called with (store, name, rank, world_size, rpc_backend_options) by keywords; gives an agent
-            that has joined.
+        init_backend_handler: called with store, name, rank, world_size and rpc_backend_options as keywords; gives an
+            agent that has joined.
 
     Returns:
         The new member of `BackendType`.

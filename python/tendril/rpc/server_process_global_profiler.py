@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Profiling of what a whole process serves. Profilers are torch's: `tendril.torch` puts its own in the places of these."""
+"""Profiling of what a whole process serves. Profilers are torch's: `tendril.torch` puts its own in these places."""
 
 from typing import Any
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A backend for tests, FAULTY_TENSORPIPE, whose agents fail or delay messages on purpose. Importing this registers it."""
+"""A backend for tests, FAULTY_TENSORPIPE, whose agents fail or delay messages. Importing this registers it."""
 
 from . import faulty_agent_backend_registry  # noqa: F401
 from .faulty_agent import FaultyTensorPipeAgent, FaultyTensorPipeRpcBackendOptions
