@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the extension module gives the Python layer; users import `tendril.rpc`, `tendril.futures`, `tendril.store`."""
 
-from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from typing import Any, Final, Generic, Literal, Optional, TypeVar, Union, overload
 
 T = TypeVar("T")
@@ -144,9 +144,6 @@ def set_hooks(
     backward: Callable[[PyRRef, int, bool], None] = ...,
     future_factory: Optional[Callable[[], Any]] = ...,
     unpickle_call: Callable[[bytes, Sequence[Any], Sequence[PyRRef]], tuple[Any, Any, Any]] = ...,
-    run_coroutine: Callable[
-        [str, Coroutine[Any, Any, Any], Callable[[Any, Optional[BaseException]], object]], None
-    ] = ...,
 ) -> None: ...
 def forget_functions() -> None: ...
 def enable_gil_profiling(flag: bool) -> None: ...

@@ -7,9 +7,8 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Optional, Union
 
-from tendril import _C
+from tendril import _asyncio, _C
 
-from . import _coroutines
 from . import devices as rpc_devices
 from .options import _TensorPipeRpcBackendOptionsBase
 
@@ -200,7 +199,7 @@ class TensorPipeAgent(RpcAgent):
         if not self._left:
             self._left = True
             self._native.shutdown(graceful=False)
-        _coroutines.stop(self._me.name)
+        _asyncio.stop(self._me.name)
 
     # ---- members ----
 

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Functions defined with `async def`, run for callers: one event loop an agent, in a thread of its own."""
+"""Coroutines: functions defined with `async def` run for callers, and futures awaited in anyone's event loop.
+
+An agent has one event loop, in a thread of its own, made when the first coroutine is called.
+"""
 
 import asyncio
 import contextlib
@@ -7,14 +10,47 @@ import threading
 from collections.abc import Coroutine
 from typing import Any, Callable, Optional
 
-from tendril import _C
-
 Done = Callable[[Any, Optional[BaseException]], object]
 
 _STOP_SECONDS = 5.0
 
 _lock = threading.Lock()
 _loops: "dict[str, _Loop]" = {}
+
+
+def wrap(future: Any) -> "asyncio.Future[Any]":
+    """A future of the running event loop that completes as `future` does; where it is cancelled, so is `future`.
+
+    Args:
+        future: a `_C.Future`.
+
+    Raises:
+        RuntimeError: no event loop runs in this thread.
+    """
+    loop = asyncio.get_running_loop()
+    waiter = loop.create_future()
+
+    def transfer() -> None:
+        if waiter.done():
+            return
+        try:
+            value = future.value()
+        except BaseException as error:
+            waiter.set_exception(error)
+        else:
+            waiter.set_result(value)
+
+    def completed(_: Any) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop may be closed by now
+            loop.call_soon_threadsafe(transfer)
+
+    def cancelled(_: Any) -> None:
+        if waiter.cancelled():
+            future.cancel()
+
+    waiter.add_done_callback(cancelled)
+    future.add_done_callback(completed)
+    return waiter
 
 
 class _Loop:
@@ -91,6 +127,3 @@ def stop(agent_name: str) -> None:
         loop = _loops.pop(agent_name, None)
     if loop is not None:
         loop.stop()
-
-
-_C.set_hooks(run_coroutine=run)
