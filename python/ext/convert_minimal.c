@@ -146,6 +146,8 @@ PyObject *python_from_value(tdr_value *value)
 	bool truth;
 	void *object;
 	tdr_rref *rref;
+	tdr_tensor *const *tensors;
+	size_t count;
 
 	switch (tdr_value_kind(value)) {
 	case TDR_NONE:
@@ -174,8 +176,9 @@ PyObject *python_from_value(tdr_value *value)
 		return tdr_value_get_rref(value, &rref) == TDR_OK ? rref_object(tdr_rref_ref(rref))
 		                                                  : raise_last(TDR_ETYPE);
 	case TDR_OBJECT:
-		return tdr_value_get_object(value, &format, &data, &size, NULL, NULL) == TDR_OK ? unpickle(data, size)
-		                                                                                : raise_last(TDR_ETYPE);
+		return tdr_value_get_object(value, &format, &data, &size, &count, &tensors) == TDR_OK
+		           ? unpickle(data, size)
+		           : raise_last(TDR_ETYPE);
 	case TDR_NATIVE:
 		return tdr_value_get_native(value, OBJECT_TYPE, &object) == TDR_OK ? Py_NewRef((PyObject *)object)
 		                                                                   : raise_last(TDR_ETYPE);
@@ -246,4 +249,10 @@ tdr_value *value_from_payload(PyObject *bytes, PyObject *tensors, PyObject *rref
 int convert_init(PyObject *module)
 {
 	return 0;
+}
+
+tdr_store *store_from_python(PyObject *object)
+{
+	PyErr_SetString(PyExc_TypeError, "no stores yet");
+	return NULL;
 }

@@ -36,6 +36,19 @@ bool python_is_main_thread(void);
 /* Drops a reference to an object, from any thread, with the GIL or without. Does nothing once the interpreter goes down. */
 void python_decref(PyObject *object);
 
+/*
+ * Drops a reference to a handle by `unref`. Once an agent has ended, the last handle of its may end an engine, and wait for its
+ * threads, which may want the GIL: then, and never otherwise, the GIL is let go meanwhile.
+ */
+void drop_handle(void (*unref)(void *handle), void *handle);
+
+/* An agent is about to end. */
+void engines_may_end(void);
+
+/* enable_gil_profiling(flag): whether to measure how long python_enter waits; and what was measured, into a dict. */
+PyObject *enable_gil_profiling(PyObject *module, PyObject *flag);
+bool add_gil_wait(PyObject *info);
+
 /* For atexit: closes the gate that python_enter passes. */
 PyObject *python_close(PyObject *module, PyObject *unused);
 
@@ -179,6 +192,12 @@ PyObject *result_of(tdr_future *future, enum error_style style);
  */
 int future_on_done(PyObject *future, void (*done)(PyObject *future, void *context), void *context);
 
+/* The same for a `done` that may block. */
+int future_on_done_may_block(PyObject *future, void (*done)(PyObject *future, void *context), void *context);
+
+/* Whether an object is a Future, or has what a future of another make has: add_done_callback() and value(). */
+bool future_like(PyObject *object);
+
 /* Of a completed Future: its result (a new reference), or NULL with its exception set. */
 PyObject *future_result(PyObject *future);
 int future_init(PyObject *module);
@@ -195,7 +214,7 @@ int rref_init(PyObject *module);
 
 /* ---- serve.c: Python functions as functions of the library's ---- */
 
-/* Lets others call Python functions of this process by `python::module:qualname`. 0, or -1. */
+/* Lets others call Python functions of this process by `python::module:qualname`. The agent has not joined. 0, or -1. */
 int serve_python(tdr_agent *agent);
 
 /* Lets others call `callable` under a schema of its own. 0, or -1. */
@@ -208,23 +227,34 @@ int serve_callable(tdr_agent *agent, const char *schema, PyObject *callable);
 #define OBJECT_TYPE "python::object"
 tdr_value *value_of_object(PyObject *object);
 
+/* ---- name.c: callables by name ---- */
+
 /*
  * The name by which `callable` can be called where its module can be imported, "python::module:qualname" (a new reference). NULL
  * without an exception: it has none, and has to be pickled.
  */
 PyObject *name_of_callable(PyObject *callable);
-int serve_init(PyObject *module);
+
+/* The callable that "module:qualname" means; a new reference. */
+PyObject *callable_of_name(const char *name);
+
+/* Forgets what is kept about names. */
+void forget_functions(void);
+int name_init(PyObject *module);
 
 /* ---- agent.c, call.c ---- */
 
 extern PyTypeObject *agent_type;
 
 typedef struct AgentObject {
-	PyObject_HEAD tdr_agent *agent; /* NULL once it is shut down */
+	PyObject_HEAD tdr_agent *agent; /* from join to shutdown */
 	PyObject *name;
+	PyObject *options;   /* a dict, for when the agent is made */
+	PyObject *prepared;  /* a list of (method, arguments): what has to be done before joining */
 	PyObject *on_member; /* called for members that come and go; NULL: none */
 	PyObject *weak_references;
-	bool joined;
+	bool left;         /* it has been shut down */
+	bool holds_itself; /* for the sake of on_member's context, from join to shutdown */
 } AgentObject;
 
 /* The current agent (borrowed), or NULL with the contract's RuntimeError. */
@@ -234,8 +264,40 @@ AgentObject *agent_current(void);
 tdr_agent *agent_of(AgentObject *self);
 int agent_init(PyObject *module);
 
-extern PyMethodDef call_functions[]; /* of the module: rpc_sync and so on */
-PyObject *agent_call(PyObject *self, PyObject *args, PyObject *kwargs);
-PyObject *agent_call_pickled(PyObject *self, PyObject *args, PyObject *kwargs);
+/* Something that waits for others, in whatever thread it runs; see operation.c. */
+struct operation {
+	void (*run)(struct operation *operation); /* sets `status`, without the GIL */
+	tdr_agent *agent;                         /* counted */
+	tdr_value *value;
+	size_t nnames;
+	char **names;
+	int64_t timeout_ms;
+	bool graceful;
+	tdr_status status;
+	char *error; /* the text of a failure */
+};
+
+struct operation *operation_new(tdr_agent *agent, void (*run)(struct operation *operation));
+bool operation_take_names(struct operation *operation, PyObject *names); /* None (all), or an iterable of str */
+
+/* Runs it and waits. False: an exception, of the operation's failure or of a signal's handler; then it is freed. */
+bool operation_wait(struct operation *operation);
+void operation_free(struct operation *operation);
+
+/* Its parts, for run_interruptibly; and its failure as an exception: false where there was none. */
+void operation_work(void *operation);
+void operation_release(void *operation);
+bool operation_raise(struct operation *operation);
+
+/* agent_device.c: device maps, as dicts of ("cuda", 0) -> ("cuda", 1). False, NULL: an exception. */
+bool device_map_set(tdr_agent *agent, PyObject *args);
+bool devices_set(tdr_agent *agent, PyObject *args);
+PyObject *device_map_get(tdr_agent *agent, PyObject *args);
+PyObject *devices_get(tdr_agent *agent);
+
+/* Methods of Agent. */
+PyObject *agent_call(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *keywords);
+PyObject *agent_call_pickled(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *keywords);
+int call_init(PyObject *module);
 
 #endif

@@ -18,7 +18,12 @@
 #define CLOSE_WAIT_MS 2000
 
 static _Atomic bool closing;
+static _Atomic bool agent_ended;
 static atomic_int entering; /* threads between the gate and the GIL */
+/* How long threads waited for the GIL, where that is measured. */
+static _Atomic bool measuring;
+static _Atomic uint64_t waits, waited_ns;
+
 static pthread_key_t thread_key;
 static pthread_once_t thread_key_once = PTHREAD_ONCE_INIT;
 static bool have_thread_key;
@@ -56,6 +61,25 @@ static void make_thread_key(void)
 	have_thread_key = pthread_key_create(&thread_key, drop_thread_state) == 0;
 }
 
+static uint64_t now_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
+/* Takes the GIL and counts how long that took. */
+static PyGILState_STATE measured_ensure(void)
+{
+	uint64_t before = now_ns();
+	PyGILState_STATE state = PyGILState_Ensure();
+
+	atomic_fetch_add(&waited_ns, now_ns() - before);
+	atomic_fetch_add(&waits, 1);
+	return state;
+}
+
 bool python_enter(PyGILState_STATE *ret_state)
 {
 	bool is_new;
@@ -63,7 +87,7 @@ bool python_enter(PyGILState_STATE *ret_state)
 	if (!gate_enter())
 		return false;
 	is_new = !PyGILState_GetThisThreadState();
-	*ret_state = PyGILState_Ensure();
+	*ret_state = atomic_load_explicit(&measuring, memory_order_relaxed) ? measured_ensure() : PyGILState_Ensure();
 	gate_pass();
 	if (is_new) {
 		pthread_once(&thread_key_once, make_thread_key);
@@ -97,6 +121,48 @@ void python_decref(PyObject *object)
 		return;
 	Py_DECREF(object);
 	python_leave(state);
+}
+
+void engines_may_end(void)
+{
+	atomic_store(&agent_ended, true);
+}
+
+void drop_handle(void (*unref)(void *handle), void *handle)
+{
+	if (!atomic_load_explicit(&agent_ended, memory_order_relaxed)) {
+		unref(handle);
+		return;
+	}
+	if (python_is_closing())
+		return; /* the process ends: nobody needs the memory, and a thread may never give back what it holds */
+	Py_BEGIN_ALLOW_THREADS;
+	unref(handle);
+	Py_END_ALLOW_THREADS;
+}
+
+PyObject *enable_gil_profiling(PyObject *module, PyObject *flag)
+{
+	int enable = PyObject_IsTrue(flag);
+
+	if (enable < 0)
+		return NULL;
+	atomic_store(&measuring, enable);
+	Py_RETURN_NONE;
+}
+
+bool add_gil_wait(PyObject *info)
+{
+	uint64_t count = atomic_load(&waits);
+	PyObject *average;
+	int error;
+
+	if (!atomic_load(&measuring) || count == 0)
+		return true;
+	average = PyFloat_FromDouble((double)atomic_load(&waited_ns) / (double)count / 1000.0);
+	error = average ? PyDict_SetItemString(info, "agent.gil_average_wait_time_us", average) : -1;
+	Py_XDECREF(average);
+	return error == 0;
 }
 
 PyObject *python_close(PyObject *module, PyObject *unused)

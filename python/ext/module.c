@@ -14,12 +14,9 @@ static PyObject *remote_traceback; /* the exception that stands for the far side
 
 /* What Python modules give, and what for. */
 static const char *const hook_names[] = {
-    "future_factory", /* () -> future, in place of a Future, completed by its set_result and set_exception */
-    "run_coroutine", /* (agent name, coroutine, done): runs it in the agent's event loop, then done(result, exception) */
-    "rref_proxy",    /* (rref, api, timeout) -> what rref.rpc_sync(), .rpc_async() and .remote() give */
-    "rref_type",     /* (rref, timeout, blocking) -> what rref._get_type() gives */
-    "rref_backward", /* (rref, context id, retain_graph): rref.backward() */
-    "unpickle_call", /* (bytes, tensors, rrefs) -> (callable, args, kwargs) */
+    "make_proxy", /* (rref, api, timeout) -> what rref.rpc_sync(), .rpc_async() and .remote() give */
+    "get_type",   /* (rref, timeout, blocking) -> what rref._get_type() gives */
+    "backward",   /* (rref, context id, retain_graph): rref.backward() */
 };
 
 /* ---- hooks ---- */
@@ -156,7 +153,9 @@ PyObject *raise_status(tdr_status status, const char *text, const char *tracebac
 	if (!text)
 		text = tdr_last_error();
 	if (!exception) {
-		char *whole = exception_text(status, text, traceback);
+		/* What was raised, without what the library says of where: that is in the traceback. */
+		const char *raised = detail_string(detail, "text");
+		char *whole = exception_text(status, raised ? raised : text, traceback);
 
 		if (!whole)
 			return PyErr_NoMemory();
@@ -200,7 +199,7 @@ static char *raw_copy(PyObject *text)
 }
 
 /* "ValueError: text"; of an exception whose own __str__ fails the type alone. */
-static char *summary(PyObject *exception)
+static char *summarize(PyObject *exception)
 {
 	PyObject *message = PyObject_Str(exception), *text;
 	char *copy;
@@ -236,8 +235,11 @@ static char *format_traceback(PyObject *exception)
 	return copy;
 }
 
-/* A dict: `type` ("builtins.ValueError"), and `pickled`, the exception itself, or None where it cannot be pickled. */
-static tdr_value *describe_as_value(PyObject *exception)
+/*
+ * A dict: `type` ("builtins.ValueError"), `text` (the summary), and `pickled`, the exception itself, or None where it cannot be
+ * pickled.
+ */
+static tdr_value *describe_as_value(PyObject *exception, const char *summary)
 {
 	PyObject *type = (PyObject *)Py_TYPE(exception), *module, *qualname, *name = NULL;
 	tdr_value *detail = tdr_dict_new(), *pickled;
@@ -251,6 +253,7 @@ static tdr_value *describe_as_value(PyObject *exception)
 	text = raw_copy(name);
 	tdr_dict_set(detail, "type", tdr_string(text ? text : "?"));
 	PyMem_RawFree(text);
+	tdr_dict_set(detail, "text", tdr_string(summary));
 	Py_XDECREF(name);
 	Py_XDECREF(qualname);
 	Py_XDECREF(module);
@@ -262,9 +265,9 @@ static tdr_value *describe_as_value(PyObject *exception)
 
 void exception_describe(PyObject *exception, char **ret_text, char **ret_traceback, tdr_value **ret_detail)
 {
-	*ret_text = summary(exception);
+	*ret_text = summarize(exception);
 	*ret_traceback = format_traceback(exception);
-	*ret_detail = describe_as_value(exception);
+	*ret_detail = describe_as_value(exception, *ret_text ? *ret_text : "?");
 }
 
 void exception_take(char **ret_text, char **ret_traceback, tdr_value **ret_detail)
@@ -328,7 +331,7 @@ static int close_at_exit(PyObject *module)
 
 /* The parts of the module, in the order they are set up. */
 static int (*const parts[])(PyObject *module) = {
-    worker_init,
+    worker_init, future_init, rref_init, name_init, agent_init, call_init,
 };
 
 static int exec_module(PyObject *module)

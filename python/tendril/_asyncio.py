@@ -48,8 +48,11 @@ def wrap(future: Any) -> "asyncio.Future[Any]":
         if waiter.cancelled():
             future.cancel()
 
-    waiter.add_done_callback(cancelled)
-    future.add_done_callback(completed)
+    if future.done():
+        transfer()
+    else:
+        waiter.add_done_callback(cancelled)
+        future._on_done(completed)  # does not block
     return waiter
 
 

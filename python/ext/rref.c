@@ -1,0 +1,430 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * PyRRef: a counted reference to a value that lives on some worker.
+ *
+ * A thin handle: the counting is the library's. Handles compare by identity. Dropping the last one never waits, so it may happen in
+ * any thread, also in the garbage collector. The value of an owner's handle made in Python is the very object it was made of.
+ */
+#include "ext.h"
+
+#include <stddef.h>
+#include <string.h>
+#include <structmember.h>
+
+/* The longest text that the library prints for a reference. */
+#define RREF_TEXT_MAX 256
+
+typedef struct RRefObject {
+	PyObject_HEAD tdr_rref *rref; /* NULL until it is made */
+	PyObject *profiling_future;
+	PyObject *dictionary; /* what Python code keeps with it, such as its type once asked for */
+	PyObject *weak_references;
+} RRefObject;
+
+PyTypeObject *rref_type;
+
+bool rref_check(PyObject *object)
+{
+	return PyObject_TypeCheck(object, rref_type);
+}
+
+tdr_rref *rref_of(PyObject *rref)
+{
+	if (!rref_check(rref))
+		PyErr_Format(PyExc_TypeError, "an RRef is wanted, not %s", Py_TYPE(rref)->tp_name);
+	else if (!((RRefObject *)rref)->rref)
+		PyErr_SetString(PyExc_RuntimeError, "the RRef refers to nothing: its __init__ has not run");
+	else
+		return ((RRefObject *)rref)->rref;
+	return NULL;
+}
+
+static void unref_rref(void *rref)
+{
+	tdr_rref_unref(rref);
+}
+
+PyObject *rref_object(tdr_rref *rref)
+{
+	RRefObject *self;
+
+	if (!rref)
+		return raise_last(TDR_ENOMEM);
+	self = (RRefObject *)rref_type->tp_alloc(rref_type, 0);
+	if (!self) {
+		drop_handle(unref_rref, rref);
+		return NULL;
+	}
+	self->rref = rref;
+	return (PyObject *)self;
+}
+
+/* ---- errors ---- */
+
+/* The text with each `from` in it replaced by `to`, which is no longer. */
+static void replace(char *text, const char *from, const char *to)
+{
+	size_t from_size = strlen(from), to_size = strlen(to);
+
+	for (char *found; (found = strstr(text, from)); text = found + to_size) {
+		memcpy(found, to, to_size);
+		memmove(found + to_size, found + from_size, strlen(found + from_size) + 1);
+	}
+}
+
+/* Raises with the text that names a reference as exceptions do, unlike what it is printed as. */
+static PyObject *raise_of_reference(tdr_status status, const char *text, const char *traceback, tdr_value *detail)
+{
+	char *copy = status == TDR_ESTATE ? strdup(text) : NULL;
+
+	if (!copy)
+		return raise_status(status, text, traceback, detail, ERROR_OF_VALUE);
+	replace(copy, "RRefId = ", "rref_id=");
+	replace(copy, "ForkId = ", "fork_id=");
+	raise_status(status, copy, traceback, detail, ERROR_OF_VALUE);
+	free(copy);
+	return NULL;
+}
+
+/* The value that `future` (given away; NULL for lack of memory) brings. */
+static PyObject *await_value(tdr_future *future)
+{
+	PyObject *result = NULL;
+	tdr_status status;
+
+	if (!future)
+		return raise_last(TDR_ENOMEM);
+	if (wait_for(future, TDR_TIMEOUT_NEVER) > 0) {
+		status = tdr_future_status(future);
+		if (status == TDR_OK)
+			result = python_from_value(tdr_future_value(future));
+		else
+			raise_of_reference(status, tdr_future_error(future), tdr_future_traceback(future),
+			                   tdr_future_detail(future));
+	}
+	Py_BEGIN_ALLOW_THREADS;
+	tdr_future_unref(future);
+	Py_END_ALLOW_THREADS;
+	return result;
+}
+
+/* ---- methods ---- */
+
+static PyObject *rref_is_owner(RRefObject *self, PyObject *unused)
+{
+	tdr_rref *rref = rref_of((PyObject *)self);
+
+	return rref ? PyBool_FromLong(tdr_rref_is_owner(rref)) : NULL;
+}
+
+static PyObject *rref_confirmed_by_owner(RRefObject *self, PyObject *unused)
+{
+	tdr_rref *rref = rref_of((PyObject *)self);
+
+	return rref ? PyBool_FromLong(tdr_rref_confirmed_by_owner(rref)) : NULL;
+}
+
+static PyObject *rref_owner(RRefObject *self, PyObject *unused)
+{
+	tdr_rref *rref = rref_of((PyObject *)self);
+	tdr_worker owner;
+
+	if (!rref)
+		return NULL;
+	owner = tdr_rref_owner(rref);
+	return worker_object(&owner);
+}
+
+static PyObject *rref_owner_name(RRefObject *self, PyObject *unused)
+{
+	tdr_rref *rref = rref_of((PyObject *)self);
+
+	return rref ? PyUnicode_FromString(tdr_rref_owner_name(rref)) : NULL;
+}
+
+static PyObject *rref_to_here(RRefObject *self, PyObject *args, PyObject *kwargs)
+{
+	static char *keywords[] = {"timeout", NULL};
+	tdr_rref *rref = rref_of((PyObject *)self);
+	double timeout = -1.0;
+	int64_t timeout_ms;
+	tdr_future *future;
+
+	if (!rref || !PyArg_ParseTupleAndKeywords(args, kwargs, "|d:to_here", keywords, &timeout) ||
+	    !timeout_from_python(timeout, &timeout_ms))
+		return NULL;
+	Py_BEGIN_ALLOW_THREADS;
+	future = tdr_rref_fetch(rref, timeout_ms);
+	Py_END_ALLOW_THREADS;
+	return await_value(future);
+}
+
+static PyObject *rref_local_value(RRefObject *self, PyObject *unused)
+{
+	tdr_rref *rref = rref_of((PyObject *)self);
+	tdr_value *value;
+	tdr_status status;
+
+	if (!rref)
+		return NULL;
+	if (tdr_rref_is_owner(rref))
+		return await_value(tdr_rref_fetch(rref, TDR_TIMEOUT_NEVER));
+	status = tdr_rref_local_value(rref, 1, &value);
+	if (status != TDR_OK)
+		return raise_of_reference(status, tdr_last_error(), NULL, NULL);
+	tdr_value_unref(value);
+	return PyErr_Format(PyExc_SystemError, "a user of a reference was given its value");
+}
+
+static PyObject *rref_get_future(RRefObject *self, PyObject *unused)
+{
+	tdr_rref *rref = rref_of((PyObject *)self);
+	PyObject *object = NULL;
+	tdr_future *future;
+
+	if (!rref)
+		return NULL;
+	future = tdr_rref_future(rref);
+	if (!future)
+		return raise_last(TDR_ENOMEM);
+	if (tdr_future_status(future) == TDR_ESTATE)
+		raise_of_reference(TDR_ESTATE, tdr_future_error(future), NULL, NULL);
+	else
+		object = future_object(future, ERROR_OF_CALL);
+	tdr_future_unref(future);
+	return object;
+}
+
+/* ---- methods that Python code has ---- */
+
+static PyObject *call_hook(const char *name, const char *format, ...)
+{
+	PyObject *hook = hook_get(name), *args, *result = NULL;
+	va_list list;
+
+	if (!hook)
+		return PyErr_Format(PyExc_RuntimeError, "this needs the package tendril.rpc: import it first");
+	va_start(list, format);
+	args = Py_VaBuildValue(format, list);
+	va_end(list);
+	if (args)
+		result = PyObject_CallObject(hook, args);
+	Py_XDECREF(args);
+	Py_DECREF(hook);
+	return result;
+}
+
+static PyObject *make_proxy(RRefObject *self, const char *api, PyObject *args, PyObject *kwargs)
+{
+	static char *keywords[] = {"timeout", NULL};
+	double timeout = -1.0;
+
+	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|d", keywords, &timeout))
+		return NULL;
+	return call_hook("make_proxy", "(Osd)", self, api, timeout);
+}
+
+static PyObject *rref_rpc_sync(RRefObject *self, PyObject *args, PyObject *kwargs)
+{
+	return make_proxy(self, "rpc_sync", args, kwargs);
+}
+
+static PyObject *rref_rpc_async(RRefObject *self, PyObject *args, PyObject *kwargs)
+{
+	return make_proxy(self, "rpc_async", args, kwargs);
+}
+
+static PyObject *rref_remote(RRefObject *self, PyObject *args, PyObject *kwargs)
+{
+	return make_proxy(self, "remote", args, kwargs);
+}
+
+static PyObject *rref_get_type(RRefObject *self, PyObject *args, PyObject *kwargs)
+{
+	static char *keywords[] = {"timeout", "blocking", NULL};
+	double timeout = -1.0;
+	int blocking = 1;
+
+	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|dp:_get_type", keywords, &timeout, &blocking))
+		return NULL;
+	return call_hook("get_type", "(OdO)", self, timeout, blocking ? Py_True : Py_False);
+}
+
+static PyObject *rref_backward(RRefObject *self, PyObject *args, PyObject *kwargs)
+{
+	static char *keywords[] = {"dist_autograd_ctx_id", "retain_graph", NULL};
+	long long context = -1;
+	int retain = 0;
+
+	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|Lp:backward", keywords, &context, &retain))
+		return NULL;
+	return call_hook("backward", "(OLO)", self, context, retain ? Py_True : Py_False);
+}
+
+static PyObject *rref_get_profiling_future(RRefObject *self, PyObject *unused)
+{
+	if (self->profiling_future)
+		return Py_NewRef(self->profiling_future);
+	return PyErr_Format(PyExc_RuntimeError, "Profiling future has not been set!");
+}
+
+static PyObject *rref_set_profiling_future(RRefObject *self, PyObject *future)
+{
+	Py_XSETREF(self->profiling_future, Py_NewRef(future));
+	Py_RETURN_NONE;
+}
+
+static PyObject *rref_getstate(RRefObject *self, PyObject *unused)
+{
+	return PyErr_Format(PyExc_RuntimeError,
+	                    "Can not pickle rref in python pickler, rref can only be pickled when using RPC");
+}
+
+static PyObject *rref_setstate(RRefObject *self, PyObject *unused)
+{
+	return PyErr_Format(PyExc_RuntimeError,
+	                    "Can not unpickle rref in python pickler, rref can only be unpickled when using RPC");
+}
+
+static PyObject *rref_repr(RRefObject *self)
+{
+	char text[RREF_TEXT_MAX];
+	tdr_rref *rref = rref_of((PyObject *)self);
+
+	if (!rref)
+		return NULL;
+	tdr_rref_print(rref, text, sizeof(text));
+	return PyUnicode_FromString(text);
+}
+
+/* ---- the type ---- */
+
+static PyObject *make_rref(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+	return type->tp_alloc(type, 0);
+}
+
+static int init_rref(RRefObject *self, PyObject *args, PyObject *kwargs)
+{
+	static char *keywords[] = {"value", "type_hint", NULL};
+	PyObject *value, *hint = NULL;
+	AgentObject *agent;
+	tdr_value *object;
+
+	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|O:PyRRef", keywords, &value, &hint))
+		return -1;
+	agent = agent_current();
+	if (!agent || !agent_of(agent))
+		return -1;
+	if (self->rref) {
+		PyErr_SetString(PyExc_RuntimeError, "the RRef refers to a value already");
+		return -1;
+	}
+	object = value_of_object(value);
+	if (!object)
+		return -1;
+	self->rref = tdr_rref_new(agent_of(agent), object);
+	if (!self->rref) {
+		raise_last(TDR_ESTATE);
+		return -1;
+	}
+	return 0;
+}
+
+static int traverse_rref(RRefObject *self, visitproc visit, void *arg)
+{
+	Py_VISIT(Py_TYPE(self));
+	Py_VISIT(self->dictionary);
+	Py_VISIT(self->profiling_future);
+	return 0;
+}
+
+static int clear_rref(RRefObject *self)
+{
+	Py_CLEAR(self->dictionary);
+	Py_CLEAR(self->profiling_future);
+	return 0;
+}
+
+static void dealloc_rref(RRefObject *self)
+{
+	PyTypeObject *type = Py_TYPE(self);
+	tdr_rref *rref = self->rref;
+
+	PyObject_GC_UnTrack(self);
+	if (self->weak_references)
+		PyObject_ClearWeakRefs((PyObject *)self);
+	clear_rref(self);
+	type->tp_free(self);
+	Py_DECREF(type);
+	if (rref)
+		drop_handle(unref_rref, rref);
+}
+
+#define WITH_KEYWORDS(function) ((PyCFunction)(void (*)(void))(function))
+
+static PyMethodDef rref_methods[] = {
+    {"is_owner", (PyCFunction)rref_is_owner, METH_NOARGS,
+     PyDoc_STR("is_owner()\n--\n\nWhether the value lives on this worker.")},
+    {"confirmed_by_owner", (PyCFunction)rref_confirmed_by_owner, METH_NOARGS,
+     PyDoc_STR("confirmed_by_owner()\n--\n\nWhether the owner counts this reference.")},
+    {"owner", (PyCFunction)rref_owner, METH_NOARGS,
+     PyDoc_STR("owner()\n--\n\nThe worker on which the value lives, a WorkerInfo.")},
+    {"owner_name", (PyCFunction)rref_owner_name, METH_NOARGS,
+     PyDoc_STR("owner_name()\n--\n\nThe name of the worker on which the value lives.")},
+    {"to_here", WITH_KEYWORDS(rref_to_here), METH_VARARGS | METH_KEYWORDS,
+     PyDoc_STR("to_here(timeout=-1.0)\n--\n\nA copy of the value; on its owner the value itself.")},
+    {"local_value", (PyCFunction)rref_local_value, METH_NOARGS,
+     PyDoc_STR("local_value()\n--\n\nThe value itself, on its owner only.")},
+    {"rpc_sync", WITH_KEYWORDS(rref_rpc_sync), METH_VARARGS | METH_KEYWORDS,
+     PyDoc_STR("rpc_sync(timeout=-1.0)\n--\n\nA proxy whose methods run on the owner; they wait for the result.")},
+    {"rpc_async", WITH_KEYWORDS(rref_rpc_async), METH_VARARGS | METH_KEYWORDS,
+     PyDoc_STR("rpc_async(timeout=-1.0)\n--\n\nA proxy whose methods run on the owner; they return futures.")},
+    {"remote", WITH_KEYWORDS(rref_remote), METH_VARARGS | METH_KEYWORDS,
+     PyDoc_STR("remote(timeout=-1.0)\n--\n\nA proxy whose methods run on the owner; they return references.")},
+    {"backward", WITH_KEYWORDS(rref_backward), METH_VARARGS | METH_KEYWORDS,
+     PyDoc_STR("backward(dist_autograd_ctx_id=-1, retain_graph=False)\n--\n\nA backward pass from the value.")},
+    {"_get_type", WITH_KEYWORDS(rref_get_type), METH_VARARGS | METH_KEYWORDS,
+     PyDoc_STR("_get_type(timeout=-1.0, blocking=True)\n--\n\nThe type of the value, or a future of it.")},
+    {"_get_future", (PyCFunction)rref_get_future, METH_NOARGS,
+     PyDoc_STR("_get_future()\n--\n\nA future that completes with None when the value has been made.")},
+    {"_get_profiling_future", (PyCFunction)rref_get_profiling_future, METH_NOARGS, NULL},
+    {"_set_profiling_future", (PyCFunction)rref_set_profiling_future, METH_O, NULL},
+    {"__getstate__", (PyCFunction)rref_getstate, METH_NOARGS, NULL},
+    {"__setstate__", (PyCFunction)rref_setstate, METH_O, NULL},
+    {NULL},
+};
+
+static PyMemberDef rref_members[] = {
+    {"__dictoffset__", T_PYSSIZET, offsetof(RRefObject, dictionary), READONLY, NULL},
+    {"__weaklistoffset__", T_PYSSIZET, offsetof(RRefObject, weak_references), READONLY, NULL},
+    {NULL},
+};
+
+static PyType_Slot rref_slots[] = {
+    {Py_tp_doc,
+     (void *)PyDoc_STR("PyRRef(value, type_hint=None)\n--\n\nA reference to a value that lives on some worker.")},
+    {Py_tp_new, (void *)make_rref},
+    {Py_tp_init, (void *)init_rref},
+    {Py_tp_dealloc, (void *)dealloc_rref},
+    {Py_tp_traverse, (void *)traverse_rref},
+    {Py_tp_clear, (void *)clear_rref},
+    {Py_tp_repr, (void *)rref_repr},
+    {Py_tp_methods, (void *)rref_methods},
+    {Py_tp_members, (void *)rref_members},
+    {0, NULL},
+};
+
+static PyType_Spec rref_spec = {
+    .name = "tendril._C.PyRRef",
+    .basicsize = sizeof(RRefObject),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
+    .slots = rref_slots,
+};
+
+int rref_init(PyObject *module)
+{
+	if (!rref_type)
+		rref_type = (PyTypeObject *)PyType_FromSpec(&rref_spec);
+	return rref_type ? PyModule_AddObjectRef(module, "PyRRef", (PyObject *)rref_type) : -1;
+}

@@ -1,0 +1,469 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Python functions as functions of the library's.
+ *
+ * One function of the library's, python::*, stands for all: it runs in a thread of the engine, finds the callable that the name
+ * means (name.c), and calls it under the GIL. What it returns is kept as the object itself and converted when it leaves the
+ * process, so that who holds a reference to it on this worker sees the very object. A function that returns a future (marked by
+ * tendril.rpc.functions.async_execution) or a coroutine leaves the thread free until that completes.
+ *
+ * What a function raises is printed here, and goes to the caller with its traceback and, where it can be pickled, as it is.
+ */
+#include "ext.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define PICKLED_NAME "pickled"
+
+/* What marks a function that returns a future. */
+#define ASYNC_ATTRIBUTE "_wrapped_async_rpc_function"
+
+/* A callable registered under a schema of its own. */
+struct registered {
+	PyObject *callable;
+	bool takes_all; /* its schema is name(...) */
+};
+
+/* A call whose result comes later. */
+struct pending {
+	tdr_call *call; /* counted */
+	tdr_worker self;
+};
+
+/* ---- objects as values ---- */
+
+static void destroy_object(void *object)
+{
+	python_decref(object);
+}
+
+/* What goes over the wire in an object's place. */
+static tdr_status export_object(void *object, tdr_value **ret_value)
+{
+	char *text, *traceback;
+	tdr_value *detail, *value;
+	PyGILState_STATE state;
+	tdr_status status;
+	bool plain;
+
+	if (!python_enter(&state))
+		return tdr_fail_with(TDR_ESHUTDOWN, "the Python interpreter that has the object is going down");
+	value = value_from_python(object, &plain);
+	if (!value && !plain)
+		value = pickled_from_python(object);
+	if (value) {
+		python_leave(state);
+		*ret_value = value;
+		return TDR_OK;
+	}
+	exception_take(&text, &traceback, &detail);
+	python_leave(state);
+	status = tdr_fail_with(TDR_EREMOTE, "%s", text ? text : "the object cannot be pickled");
+	PyMem_RawFree(text);
+	PyMem_RawFree(traceback);
+	tdr_value_unref(detail);
+	return status;
+}
+
+tdr_value *value_of_object(PyObject *object)
+{
+	static const tdr_native_ops ops = {.destroy = destroy_object, .export_value = export_object};
+	bool plain;
+
+	if (object == Py_None || PyBool_Check(object) || PyFloat_CheckExact(object) || PyUnicode_CheckExact(object) ||
+	    PyBytes_CheckExact(object) || PyLong_CheckExact(object))
+		return value_from_python(object, &plain);
+	if (rref_check(object))
+		return value_from_python(object, &plain);
+	return tdr_native_shared(OBJECT_TYPE, Py_NewRef(object), &ops);
+}
+
+/* ---- returning ---- */
+
+/* Prints what a function raised, as the place where somebody looks for it first. */
+static void print_failure(const char *report)
+{
+	PyObject *file = PySys_GetObject("stderr"); /* borrowed */
+
+	if (file && file != Py_None && (PyFile_WriteString(report, file) < 0 || PyFile_WriteString("\n", file) < 0))
+		PyErr_Clear();
+}
+
+/* Fails the call with the exception that is set. With the GIL, which is let go meanwhile. */
+static tdr_status fail_with_exception(tdr_call *call, tdr_worker self)
+{
+	char *text, *traceback, *report = NULL;
+	tdr_value *detail;
+	tdr_status status;
+
+	exception_take(&text, &traceback, &detail);
+	if (traceback) {
+		size_t size = strlen(traceback) + strlen(self.name) + 64;
+
+		report = PyMem_RawMalloc(size);
+		if (report) {
+			snprintf(report, size, "On WorkerInfo(id=%u, name=%s):\n%s", (unsigned)self.id, self.name,
+			         traceback);
+			print_failure(report);
+		}
+	}
+	Py_BEGIN_ALLOW_THREADS;
+	status = tdr_call_fail(call, TDR_EREMOTE, text ? text : "an exception", report, detail);
+	Py_END_ALLOW_THREADS;
+	PyMem_RawFree(report);
+	PyMem_RawFree(text);
+	PyMem_RawFree(traceback);
+	return status;
+}
+
+/* Returns `result` (given away), or fails with the exception that is set where it is NULL. */
+static tdr_status finish(tdr_call *call, tdr_worker self, PyObject *result)
+{
+	tdr_value *value = result ? value_of_object(result) : NULL;
+	tdr_status status;
+
+	Py_XDECREF(result);
+	if (!value)
+		return fail_with_exception(call, self);
+	Py_BEGIN_ALLOW_THREADS;
+	status = tdr_return(call, value);
+	Py_END_ALLOW_THREADS;
+	return status;
+}
+
+/* ---- results that come later ---- */
+
+static struct pending *pending_new(tdr_call *call, tdr_worker self)
+{
+	struct pending *pending = malloc(sizeof(*pending));
+
+	if (!pending) {
+		PyErr_NoMemory();
+		return NULL;
+	}
+	*pending = (struct pending){.call = tdr_call_ref(call), .self = self};
+	tdr_call_defer(call);
+	return pending;
+}
+
+static void pending_free(struct pending *pending)
+{
+	Py_BEGIN_ALLOW_THREADS;
+	tdr_call_unref(pending->call); /* fails the call, if it has no result */
+	Py_END_ALLOW_THREADS;
+	free(pending);
+}
+
+/* A callback of a Future. */
+static void future_completed(PyObject *future, void *context)
+{
+	struct pending *pending = context;
+
+	(void)finish(pending->call, pending->self, future_result(future));
+	pending_free(pending);
+}
+
+static void free_pending_capsule(PyObject *capsule)
+{
+	struct pending *pending = PyCapsule_GetContext(capsule) ? NULL : PyCapsule_GetPointer(capsule, NULL);
+
+	if (pending)
+		pending_free(pending);
+}
+
+/* The pending call that a callback made by callback_for completes; NULL if it has been. */
+static struct pending *pending_take(PyObject *capsule)
+{
+	if (PyCapsule_GetContext(capsule))
+		return NULL;
+	PyCapsule_SetContext(capsule, capsule);
+	return PyCapsule_GetPointer(capsule, NULL);
+}
+
+/* The callback of a future of another make. */
+static PyObject *foreign_completed(PyObject *capsule, PyObject *future)
+{
+	struct pending *pending = pending_take(capsule);
+
+	if (pending) {
+		(void)finish(pending->call, pending->self, PyObject_CallMethod(future, "value", NULL));
+		pending_free(pending);
+	}
+	Py_RETURN_NONE;
+}
+
+/* done(result, exception) of a coroutine. */
+static PyObject *coroutine_completed(PyObject *capsule, PyObject *args)
+{
+	struct pending *pending;
+	PyObject *result, *exception;
+
+	if (!PyArg_ParseTuple(args, "OO", &result, &exception))
+		return NULL;
+	pending = pending_take(capsule);
+	if (!pending)
+		Py_RETURN_NONE;
+	if (exception == Py_None) {
+		(void)finish(pending->call, pending->self, Py_NewRef(result));
+	} else {
+		PyErr_SetObject((PyObject *)Py_TYPE(exception), exception);
+		(void)finish(pending->call, pending->self, NULL);
+	}
+	pending_free(pending);
+	Py_RETURN_NONE;
+}
+
+/* A Python function over `definition` that completes the call. */
+static PyObject *callback_for(PyMethodDef *definition, tdr_call *call, tdr_worker self)
+{
+	struct pending *pending = pending_new(call, self);
+	PyObject *capsule, *function;
+
+	if (!pending)
+		return NULL;
+	capsule = PyCapsule_New(pending, NULL, free_pending_capsule);
+	if (!capsule) {
+		pending_free(pending);
+		return NULL;
+	}
+	function = PyCFunction_New(definition, capsule);
+	Py_DECREF(capsule);
+	return function;
+}
+
+static tdr_status finish_by_foreign(tdr_call *call, tdr_worker self, PyObject *future)
+{
+	static PyMethodDef definition = {"completed", foreign_completed, METH_O, NULL};
+	PyObject *callback = callback_for(&definition, call, self), *result;
+
+	result = callback ? PyObject_CallMethod(future, "add_done_callback", "O", callback) : NULL;
+	Py_XDECREF(callback);
+	Py_XDECREF(result);
+	return result ? TDR_OK : fail_with_exception(call, self);
+}
+
+/* What a function gave that is marked to return a future. `future` is borrowed. */
+static tdr_status finish_by_future(tdr_call *call, tdr_worker self, PyObject *future)
+{
+	struct pending *pending;
+
+	if (!future_like(future)) {
+		PyObject *module = PyObject_GetAttrString((PyObject *)Py_TYPE(future), "__module__");
+
+		PyErr_Format(
+		    PyExc_RuntimeError,
+		    "Functions decorated with @rpc.async_function must return a torch.futures.Future object, but got "
+		    "%S.%s",
+		    module ? module : Py_None, Py_TYPE(future)->tp_name);
+		Py_XDECREF(module);
+		return fail_with_exception(call, self);
+	}
+	if (!future_check(future))
+		return finish_by_foreign(call, self, future);
+	pending = pending_new(call, self);
+	if (pending && future_on_done(future, future_completed, pending) == 0)
+		return TDR_OK;
+	if (pending)
+		pending_free(pending);
+	return fail_with_exception(call, self);
+}
+
+static tdr_status finish_by_coroutine(tdr_call *call, tdr_worker self, PyObject *coroutine)
+{
+	static PyMethodDef definition = {"completed", coroutine_completed, METH_VARARGS, NULL};
+	PyObject *module = PyImport_ImportModule("tendril._asyncio"), *callback = NULL, *result = NULL;
+
+	if (module)
+		callback = callback_for(&definition, call, self);
+	if (callback)
+		result = PyObject_CallMethod(module, "run", "sOO", self.name, coroutine, callback);
+	Py_XDECREF(callback);
+	Py_XDECREF(module);
+	Py_XDECREF(result);
+	return result ? TDR_OK : fail_with_exception(call, self);
+}
+
+/* ---- calling ---- */
+
+static bool returns_future(PyObject *callable)
+{
+	/* Most functions have no attributes at all. */
+	if (PyFunction_Check(callable) && !((PyFunctionObject *)callable)->func_dict)
+		return false;
+	if (PyCFunction_Check(callable) || PyType_Check(callable))
+		return false;
+	return PyObject_HasAttrString(callable, ASYNC_ATTRIBUTE);
+}
+
+static tdr_status call_python(tdr_call *call, tdr_worker self, PyObject *callable, PyObject *args, PyObject *kwargs)
+{
+	PyObject *result = PyObject_Call(callable, args, kwargs);
+	tdr_status status;
+
+	if (!result)
+		return fail_with_exception(call, self);
+	if (returns_future(callable))
+		status = finish_by_future(call, self, result);
+	else if (PyCoro_CheckExact(result))
+		status = finish_by_coroutine(call, self, result);
+	else
+		return finish(call, self, result);
+	Py_DECREF(result);
+	return status;
+}
+
+/* The callable and its arguments, which came pickled as one. */
+static bool unpickle_call(tdr_call *call, PyObject **ret_callable, PyObject **ret_args, PyObject **ret_kwargs)
+{
+	tdr_value *args = tdr_arg(call, 0);
+	PyObject *object, *sequence;
+
+	if (tdr_value_count(args) != 1) {
+		PyErr_SetString(PyExc_TypeError,
+		                "python::pickled takes one argument: a callable and its arguments, pickled");
+		return false;
+	}
+	object = python_from_value(tdr_value_item(args, 0));
+	if (object && PyExceptionInstance_Check(object)) { /* what a pickler gives for what it cannot make here */
+		PyErr_SetObject((PyObject *)Py_TYPE(object), object);
+		Py_CLEAR(object);
+	}
+	sequence = object ? PySequence_Fast(object, "python::pickled takes a callable, its args and kwargs") : NULL;
+	Py_XDECREF(object);
+	if (!sequence)
+		return false;
+	if (PySequence_Fast_GET_SIZE(sequence) != 3) {
+		PyErr_SetString(PyExc_TypeError, "python::pickled takes a callable, its args and kwargs");
+		Py_DECREF(sequence);
+		return false;
+	}
+	*ret_callable = Py_NewRef(PySequence_Fast_GET_ITEM(sequence, 0));
+	*ret_args = PySequence_Tuple(PySequence_Fast_GET_ITEM(sequence, 1));
+	*ret_kwargs =
+	    PySequence_Fast_GET_ITEM(sequence, 2) == Py_None ? NULL : Py_NewRef(PySequence_Fast_GET_ITEM(sequence, 2));
+	Py_DECREF(sequence);
+	return *ret_args;
+}
+
+/* python::*(...) */
+static tdr_status serve(tdr_call *call, void *context)
+{
+	const char *name = strstr(tdr_call_function_name(call), "::") + 2;
+	PyObject *callable = NULL, *args = NULL, *kwargs = NULL;
+	tdr_worker self = tdr_agent_worker(context);
+	PyGILState_STATE state;
+	tdr_status status;
+	bool found;
+
+	if (!python_enter(&state))
+		return tdr_fail(call, TDR_ESHUTDOWN, "the Python interpreter of worker '%s' is going down", self.name);
+	if (strcmp(name, PICKLED_NAME) == 0) {
+		found = unpickle_call(call, &callable, &args, &kwargs);
+	} else {
+		callable = callable_of_name(name);
+		found = callable && arguments_to_python(tdr_arg(call, 0), tdr_arg(call, 1), &args, &kwargs);
+	}
+	status = found ? call_python(call, self, callable, args, kwargs) : fail_with_exception(call, self);
+	Py_XDECREF(callable);
+	Py_XDECREF(args);
+	Py_XDECREF(kwargs);
+	python_leave(state);
+	return status;
+}
+
+/* ---- callables under schemas of their own ---- */
+
+static PyObject *positional_arguments(tdr_call *call)
+{
+	Py_ssize_t count = (Py_ssize_t)tdr_arg_count(call);
+	PyObject *args = PyTuple_New(count);
+
+	for (Py_ssize_t i = 0; args && i < count; i++) {
+		PyObject *item = python_from_value(tdr_arg(call, (size_t)i));
+
+		if (!item)
+			Py_CLEAR(args);
+		else
+			PyTuple_SET_ITEM(args, i, item);
+	}
+	return args;
+}
+
+/* The schema promises a plain result: it is converted here, so that the library can check it. */
+static tdr_status finish_plain(tdr_call *call, tdr_worker self, PyObject *result)
+{
+	tdr_value *value;
+	tdr_status status;
+	bool plain = true;
+
+	value = result ? value_from_python(result, &plain) : NULL;
+	if (!value && !plain)
+		PyErr_Format(PyExc_TypeError, "the result of a function with a schema has to be plain, not %s",
+		             Py_TYPE(result)->tp_name);
+	Py_XDECREF(result);
+	if (!value)
+		return fail_with_exception(call, self);
+	Py_BEGIN_ALLOW_THREADS;
+	status = tdr_return(call, value);
+	Py_END_ALLOW_THREADS;
+	return status;
+}
+
+static tdr_status serve_registered(tdr_call *call, void *context)
+{
+	const struct registered *registered = context;
+	tdr_worker self = {.name = "?"};
+	PyObject *args, *kwargs = NULL;
+	PyGILState_STATE state;
+	tdr_status status;
+
+	if (!python_enter(&state))
+		return tdr_fail(call, TDR_ESHUTDOWN, "the Python interpreter is going down");
+	if (!registered->takes_all)
+		args = positional_arguments(call);
+	else if (!arguments_to_python(tdr_arg(call, 0), tdr_arg(call, 1), &args, &kwargs))
+		args = NULL;
+	status = finish_plain(call, self, args ? PyObject_Call(registered->callable, args, kwargs) : NULL);
+	Py_XDECREF(args);
+	Py_XDECREF(kwargs);
+	python_leave(state);
+	return status;
+}
+
+static void free_registered(void *context)
+{
+	struct registered *registered = context;
+
+	python_decref(registered->callable);
+	free(registered);
+}
+
+int serve_callable(tdr_agent *agent, const char *schema, PyObject *callable)
+{
+	struct registered *registered = malloc(sizeof(*registered));
+	tdr_status status;
+
+	if (!registered) {
+		PyErr_NoMemory();
+		return -1;
+	}
+	*registered = (struct registered){.callable = Py_NewRef(callable), .takes_all = strstr(schema, "(...)")};
+	status = tdr_register_owned(agent, schema, serve_registered, registered, free_registered, 0);
+	if (status == TDR_OK)
+		return 0;
+	raise_last(status);
+	Py_DECREF(callable);
+	free(registered);
+	return -1;
+}
+
+int serve_python(tdr_agent *agent)
+{
+	tdr_status status = tdr_register(agent, "python::*(...)", serve, agent, 0);
+
+	if (status == TDR_OK)
+		return 0;
+	raise_last(status);
+	return -1;
+}
