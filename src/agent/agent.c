@@ -22,6 +22,7 @@
 #include <string.h>
 
 #define MAX_NAME 127
+#define STORE_MS 1000 /* for an answer of the store, at the least */
 
 static const char *const state_names[] = {
 #define AGENT_STATE_NAME(name, text) [name] = text,
@@ -313,6 +314,9 @@ void agent_drop(tdr_agent *agent)
 
 void agent_become_member(tdr_agent *agent)
 {
+	/* From now on the store is asked by the way, and by threads that have more to do than to wait for it. */
+	if (agent->membership.dynamic && !agent->options.store)
+		tdr_store_set_timeout(agent->store, MAX_OF(agent->options.heartbeat_bound_ms, (int64_t)STORE_MS));
 	(void)agent_set_state(agent, AGENT_JOINING, AGENT_MEMBER);
 	links_admit(agent->links); /* not before: what others call may want to call in turn */
 	LOG(TDR_LOG_INFO, "event=joined worker=%s rank=%u size=%u address=%s", agent->name, agent->self.id,

@@ -154,11 +154,11 @@ struct stranger {
 #define MAX_STRANGERS 64
 
 struct membership {
-	bool dynamic;              /* set by tdr_join */
-	_Atomic uint64_t lineage;  /* of the group's table; 0 before joining */
-	struct token token;        /* of the thread that joins or leaves */
-	char fenced_text[256];     /* written before the state becomes AGENT_FENCED */
-	tdr_member_function *tell; /* the program's; set before joining */
+	bool dynamic;             /* set by tdr_join */
+	_Atomic uint64_t lineage; /* of the group's table; 0 before joining */
+	struct token token;       /* of the thread that joins or leaves */
+	char fenced_text[256];    /* written before the state becomes AGENT_FENCED */
+	tdr_member_function tell; /* the program's; set before joining */
 	void *tell_context;
 
 	pthread_mutex_t lock; /* guards what follows */
