@@ -107,6 +107,12 @@ void calls_fail(struct worker *worker, const struct worker *to)
 
 /* ---- references in messages ---- */
 
+void calls_withdraw(struct worker *worker, const struct message *message)
+{
+	for (size_t i = 0; i < message->npassed; i++)
+		rrefs_withdraw(worker->machine, &message->passed[i].fork);
+}
+
 bool calls_pass(struct worker *worker, struct worker *to, struct handle handle, struct message *message)
 {
 	struct rref_peer *peer = &worker_peer(worker, to)->rref;
@@ -123,8 +129,7 @@ bool calls_pass(struct worker *worker, struct worker *to, struct handle handle, 
 		message->npassed++;
 		return true;
 	}
-	for (size_t i = 0; i < message->npassed; i++)
-		rrefs_withdraw(worker->machine, &message->passed[i].fork);
+	calls_withdraw(worker, message);
 	return false;
 }
 
@@ -358,7 +363,8 @@ static void receive_fetch(struct worker *worker, struct worker *from, const stru
 	tdr_status status = rrefs_find(worker->machine, &message->rref, message->number, &owned);
 
 	if (status != TDR_OK) {
-		checker_not_found(worker, from, &message->fork, false);
+		if (status == TDR_ENOTFOUND)
+			checker_not_found(worker, from, &message->fork, false);
 		reply(worker, from, message->call, false, 0);
 		return;
 	}

@@ -37,6 +37,7 @@ struct faults {
 	unsigned drop, twice, slow;      /* of packets */
 	unsigned garble;                 /* messages whose decoding fails half-way */
 	unsigned hasty;                  /* calls with a timeout that is too short */
+	unsigned memory;                 /* allocations of the machines that fail */
 	unsigned cut, kill, leave, join; /* each time the world has its turn */
 };
 
@@ -143,7 +144,12 @@ void sim_trace(struct sim *sim, const char *format, ...) __attribute__((format(p
 /* Ends the run: a rule was violated. */
 void sim_fail(struct sim *sim, const char *format, ...) __attribute__((format(printf, 2, 3), noreturn));
 
-/* Memory without which there is no simulation; zeroed. */
+/* Memory without which there is no simulation; that of the first is zeroed. */
 void *sim_alloc(size_t size);
+void *sim_grow(void *memory, size_t size);
+
+/* From now on machines run out of memory as often as the seed says; NULL: they do not any more. */
+void sim_make_scarce(struct sim *sim);
+bool sim_runs_out(void);
 
 #endif
