@@ -105,6 +105,11 @@ void rrefs_close(struct rrefs *machine)
 	}
 }
 
+void rrefs_reopen(struct rrefs *machine)
+{
+	machine->closing = false;
+}
+
 struct rrefs_counts rrefs_counts(const struct rrefs *machine)
 {
 	return (struct rrefs_counts){

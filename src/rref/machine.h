@@ -201,6 +201,9 @@ void rrefs_recheck(struct rref_peer *peer);
 /* Lets go of all users, as soon as may be: for a worker that leaves. Those that still come are let go at once. */
 void rrefs_close(struct rrefs *machine);
 
+/* Takes that back for what comes from now on. */
+void rrefs_reopen(struct rrefs *machine);
+
 struct rrefs_counts rrefs_counts(const struct rrefs *machine);
 
 /* The references that others know of, for reports: linked by `of_shared`, their forks by `of_owned`. */
