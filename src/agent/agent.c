@@ -467,6 +467,7 @@ static tdr_status leave_alone(tdr_agent *agent, int64_t deadline_ms)
 	    TDR_OK) /* before the others hear that we are no member any more */
 		LOG(TDR_LOG_WARN, "event=references_left worker=%s error=\"%s\"", agent->name, tdr_last_error());
 	membership_leave(agent, deadline_ms);
+	idle = agent_await_idle(agent, deadline_ms) && idle; /* what was called before everybody had heard */
 	if (!idle && agent_state(agent) == AGENT_LEAVING)
 		return error_set(TDR_ETIMEDOUT, "calls were still under way (tdr_dump tells which)");
 	return TDR_OK;

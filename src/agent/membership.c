@@ -374,6 +374,8 @@ void membership_gone(struct peer *peer, tdr_status status, const char *text)
 	const struct identity *who = link_peer(peer->link);
 
 	if (!agent->membership.dynamic) {
+		if (agent_state(agent) != AGENT_MEMBER)
+			return; /* all leave together */
 		pthread_mutex_lock(&agent->view_lock);
 		member_note_gone(peer, text);
 		pthread_mutex_unlock(&agent->view_lock);
@@ -417,7 +419,7 @@ enum refusal membership_stranger(tdr_agent *agent, const struct identity *who)
 		return REFUSED_EARLY;
 	peer = agent_peer_by_incarnation(agent, who->id, who->incarnation);
 	if (peer && view_by_id(agent_view(agent), who->id) != peer)
-		return REFUSED_FENCED;
+		return atomic_load(&peer->left) ? REFUSED_STRANGER : REFUSED_FENCED;
 	pthread_mutex_lock(&membership->lock);
 	known = !peer && is_known_stranger(membership, who->incarnation);
 	if (!known)

@@ -572,8 +572,11 @@ static void the_group_goes_on_without_its_store(void **state)
 	options.join_timeout_ms = 500;
 	expect_true(tdr_init_rpc("d", &options, &agent) != TDR_OK);
 	expect_error("the store's server at 127.0.0.1");
+	die(c); /* nobody can evict it */
+	expect_future(tdr_rpc_async(b, "c", "test::echo", TDR_ARGS(1), NULL), TDR_EWORKERGONE, "c");
+	expect_true(tdr_worker_count(b) == 2);
+	expect_true(call_int(b, "b", "test::echo", TDR_ARGS(5)) == 5);
 	leave(b);
-	leave(c);
 	port_release(&port);
 }
 
