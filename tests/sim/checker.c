@@ -200,8 +200,8 @@ static bool must_hold(const struct sim *sim, const struct rref_id *fork)
 
 		if (!workers_talk(at->parent, at->owner) || !workers_talk(at->parent, at->holder))
 			return false;
-		if (above->is_good)
-			return true;
+		if (above->is_good || above->has_failed)
+			return above->is_good;
 		at = above;
 	}
 	return false;
@@ -213,6 +213,8 @@ void checker_settled(struct worker *worker, const struct rref_user *user)
 
 	if (user->state == USER_CONFIRMED || user->state == USER_ACCEPTED)
 		promise_of(sim, &user->fork)->is_good = true;
+	else if (user->state == USER_FAILED)
+		promise_of(sim, &user->fork)->has_failed = true;
 	sim_trace(sim, "w%zu: fork %llu.%llu is %s", worker->index, (unsigned long long)user->fork.incarnation,
 	          (unsigned long long)user->fork.local, user_state_name(user->state));
 	if (user->state == USER_FAILED && !worker->giving_up && workers_talk(worker, worker_of(user->owner)) &&

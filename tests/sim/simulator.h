@@ -71,6 +71,7 @@ struct promise {
 	struct worker *parent;      /* who passed it on; NULL: it was created */
 	struct rref_id parent_fork; /* the parent's own; nothing if it is the owner */
 	bool is_good;               /* its creation was under way, or the owner has counted it */
+	bool has_failed;            /* for whoever uses it: it keeps nothing for others then, if it was never good */
 };
 
 struct peer {
