@@ -62,6 +62,7 @@ struct owned_value *owned_value_alloc(tdr_agent *agent)
 		return NULL;
 	refcount_init(&owned->memory);
 	list_init(&owned->node);
+	list_init(&owned->fetches);
 	owned->value = tdr_future_new(agent->engine);
 	if (owned->value)
 		return owned;
@@ -102,29 +103,60 @@ tdr_status owned_value_new(tdr_agent *agent, tdr_value *value, struct owned_valu
 	return TDR_OK;
 }
 
-static void become_ready(tdr_agent *agent, struct owned_value *owned)
+/* With the lock held. */
+static void become_ready(struct owned_value *owned)
 {
-	if (references_lock(agent) != TDR_OK)
-		return;
 	if (owned->owned.state == OWNED_PENDING)
 		rrefs_owned_ready(&owned->owned);
-	references_unlock(agent);
+}
+
+bool owned_value_await(tdr_agent *agent, struct owned_value *owned, struct list *fetch)
+{
+	bool waits;
+
+	pthread_mutex_lock(&agent->references.lock);
+	waits = !tdr_future_done(owned->value);
+	if (waits)
+		list_append(&owned->fetches, fetch);
+	pthread_mutex_unlock(&agent->references.lock);
+	return waits;
 }
 
 void owned_value_store(tdr_agent *agent, struct owned_value *owned, tdr_status status, tdr_value *value,
-                       const char *text, const char *traceback)
+                       const char *text, const char *traceback, struct list *ret_fetches)
 {
 	if (status == TDR_OK)
 		owned->bytes = value_bytes(value);
 	future_complete(owned->value, status, value, text, traceback);
-	become_ready(agent, owned);
-	owned_value_put(agent, owned);
+	if (references_lock(agent) == TDR_OK) {
+		become_ready(owned);
+		list_splice(ret_fetches, &owned->fetches);
+		rrefs_owned_unref(&owned->owned);
+		references_unlock(agent);
+	}
+	owned_value_drop_memory(owned);
+}
+
+bool owned_value_end(tdr_agent *agent, struct owned_value *owned, tdr_status status, const char *text)
+{
+	struct list fetches;
+
+	if (!future_complete(owned->value, status, NULL, text, NULL))
+		return false;
+	list_init(&fetches);
+	pthread_mutex_lock(&agent->references.lock);
+	list_splice(&fetches, &owned->fetches);
+	pthread_mutex_unlock(&agent->references.lock);
+	fetches_finish(&fetches);
+	return true;
 }
 
 void owned_value_fail(tdr_agent *agent, struct owned_value *owned, tdr_status status, const char *text)
 {
-	if (future_complete(owned->value, status, NULL, text, NULL))
-		become_ready(agent, owned);
+	if (!owned_value_end(agent, owned, status, text) || references_lock(agent) != TDR_OK)
+		return;
+	become_ready(owned);
+	references_unlock(agent);
 }
 
 void owned_value_put(tdr_agent *agent, struct owned_value *owned)

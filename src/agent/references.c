@@ -282,16 +282,14 @@ static bool take_undone(struct references *references, struct undone *ret_undone
 	return node != NULL;
 }
 
-static void do_undone(const struct undone *undone)
+static void do_undone(tdr_agent *agent, const struct undone *undone)
 {
 	if (undone->settled)
 		reference_settled(undone->settled);
 	if (undone->lost) {
-		future_complete(
-		    undone->lost->value, TDR_ENOTFOUND, NULL,
-		    "the reference was never created: the worker that was to create it is gone, or has given "
-		    "it up",
-		    NULL);
+		owned_value_end(agent, undone->lost, TDR_ENOTFOUND,
+		                "the reference was never created: the worker that was to create it is gone, or has given "
+		                "it up");
 		owned_value_drop_memory(undone->lost);
 	}
 	/* Only at the agent's end does anybody still wait for what is released. */
@@ -302,8 +300,7 @@ static void do_undone(const struct undone *undone)
 		reference_drop_memory(undone->user_released);
 	}
 	if (undone->owned_released) {
-		future_complete(undone->owned_released->value, TDR_ESHUTDOWN, NULL, "the agent has been shut down",
-		                NULL);
+		owned_value_end(agent, undone->owned_released, TDR_ESHUTDOWN, "the agent has been shut down");
 		owned_value_drop_memory(undone->owned_released);
 	}
 }
@@ -330,7 +327,7 @@ void references_unlock(tdr_agent *agent)
 
 	while (unlikely(take_undone(references, &undone))) {
 		pthread_mutex_unlock(&references->lock);
-		do_undone(&undone);
+		do_undone(agent, &undone);
 		pthread_mutex_lock(&references->lock);
 	}
 	if (references->machine) {

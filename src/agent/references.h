@@ -18,9 +18,10 @@
 struct owned_value {
 	struct refcount memory; /* the machine's, and one for each handle of the program */
 	struct rref_owned owned;
-	struct list node;  /* on one of the lists of what is to be done */
-	tdr_future *value; /* counted: completes with the value, or the error in its place */
-	size_t bytes;      /* that the value takes, once it is there */
+	struct list node;    /* on one of the lists of what is to be done */
+	struct list fetches; /* that wait for it; guarded by the lock */
+	tdr_future *value;   /* counted: completes with the value, or the error in its place */
+	size_t bytes;        /* that the value takes, once it is there */
 };
 
 /* X(name, text) */
@@ -102,11 +103,21 @@ tdr_status owned_value_new(tdr_agent *agent, tdr_value *value, struct owned_valu
 /* Memory for one that the machine expects; NULL when there is none. */
 struct owned_value *owned_value_alloc(tdr_agent *agent);
 
-/* The outcome of its creating function, and the end of that function's handle. `value` is given away. */
+/*
+ * The outcome of its creating function, and the end of that function's handle. `value` is given away. What waits for it is added to
+ * `ret_fetches`, for fetches_finish.
+ */
 void owned_value_store(tdr_agent *agent, struct owned_value *owned, tdr_status status, tdr_value *value,
-                       const char *text, const char *traceback);
+                       const char *text, const char *traceback, struct list *ret_fetches);
+
 /* Of a value that is pending, without the handle: it fails, unless it has come. */
 void owned_value_fail(tdr_agent *agent, struct owned_value *owned, tdr_status status, const char *text);
+
+/* Completes its future with an error, unless it is done; true if it was not. Without the lock. */
+bool owned_value_end(tdr_agent *agent, struct owned_value *owned, tdr_status status, const char *text);
+
+/* Lets a fetch wait for the value; false if that has come. */
+bool owned_value_await(tdr_agent *agent, struct owned_value *owned, struct list *fetch);
 
 /* Ends a handle of the machine's and its memory. */
 void owned_value_put(tdr_agent *agent, struct owned_value *owned);
@@ -168,6 +179,11 @@ void cargo_in(struct cargo *cargo, struct decoder *decoder);
 
 /* The message was not sent, or failed. Once. */
 void cargo_withdraw(struct cargo *cargo);
+
+/* ---- fetch.c ---- */
+
+/* Answers those that have waited for what is there now. */
+void fetches_finish(struct list *fetches);
 
 /* ---- what a call has to do with references beside its arguments ---- */
 

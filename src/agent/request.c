@@ -17,6 +17,7 @@ void request_init(struct request *request, struct peer *peer, const struct messa
 	    .cost = message_cost(message),
 	};
 	list_init(&request->node);
+	list_init(&request->of_value);
 	cargo_init(&request->cargo, peer);
 }
 
@@ -241,6 +242,17 @@ struct request *request_keep(struct request *request)
 		return NULL;
 	*kept = *request;
 	list_init(&kept->node);
+	list_init(&kept->of_value);
 	*request = (struct request){.peer = request->peer};
 	return kept;
+}
+
+void request_set_parked(struct request *request, bool parked)
+{
+	pthread_mutex_lock(&request->peer->served_lock);
+	if (parked)
+		list_append(&request->peer->parked, &request->node);
+	else
+		list_remove(&request->node);
+	pthread_mutex_unlock(&request->peer->served_lock);
 }

@@ -10,8 +10,9 @@
 
 struct request {
 	struct peer *peer;
-	struct list node; /* in peer->parked, while it waits */
-	bool cancelled;   /* while it waited */
+	struct list node;     /* in peer->parked, while it waits */
+	struct list of_value; /* of a fetch: in the fetches of what it is called on, while it waits */
+	bool cancelled;       /* while it waited */
 	int64_t parked_ns;
 	uint64_t call_id;
 	int64_t deadline_ms; /* 0: none */
@@ -54,6 +55,22 @@ tdr_status request_keep_name(struct request *request);
 
 /* Moves it to the heap, with its name, which the message had; NULL, and it stays where it is, when memory runs out. */
 struct request *request_keep(struct request *request);
+
+/* Puts one that waits on its peer's list of those, or takes it off. */
+void request_set_parked(struct request *request, bool parked);
+
+/* ---- serve.c ---- */
+
+/* A request has waited for one thing, and perhaps has to wait for another; a future's callback. */
+void request_go_on(tdr_future *future, void *request);
+
+/* ---- fetch.c ---- */
+
+/*
+ * Answers a fetch, or keeps it until its value is there; it is moved then. False: it is to be served as any other request is, since
+ * this is no turn to run anything, it wants more than a value, interceptors are to see it, or memory ran out.
+ */
+bool fetch_serve(struct request *request, unsigned turn);
 
 /* ---- reply.c ---- */
 

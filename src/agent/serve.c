@@ -337,34 +337,23 @@ static void start(struct request *request, unsigned turn)
 
 /* ---- requests that wait ---- */
 
-static void set_parked(struct request *request, bool parked)
-{
-	pthread_mutex_lock(&request->peer->served_lock);
-	if (parked)
-		list_append(&request->peer->parked, &request->node);
-	else
-		list_remove(&request->node);
-	pthread_mutex_unlock(&request->peer->served_lock);
-}
-
-/* A request has waited for one thing, and perhaps has to wait for another. */
-static void go_on(tdr_future *future, void *context)
+void request_go_on(tdr_future *future, void *context)
 {
 	struct request *request = context;
 	tdr_agent *agent = request->peer->agent;
 	tdr_future *obstacle = request_next_obstacle(request);
 
-	if (obstacle && tdr_future_on_done(obstacle, go_on, request) == TDR_OK) {
+	if (obstacle && tdr_future_on_done(obstacle, request_go_on, request) == TDR_OK) {
 		tdr_future_unref(obstacle);
 		return;
 	}
-	set_parked(request, false);
+	request_set_parked(request, false);
 	if (obstacle)
 		refuse(request, error_nomem());
 	else if (request->cancelled)
 		refuse(request, error_set(TDR_ECANCELED, "it was cancelled before it ran"));
 	else
-		start(request, 0);
+		start(request, engine_turn());
 	tdr_future_unref(obstacle);
 	request_fini(request);
 	free(request);
@@ -384,10 +373,10 @@ static bool park(struct request *request, tdr_future *obstacle)
 	atomic_fetch_add(&agent->serving, 1);
 	atomic_fetch_add(&agent->activity, 1);
 	parked->parked_ns = clock_ns();
-	set_parked(parked, true);
-	if (tdr_future_on_done(obstacle, go_on, parked) == TDR_OK)
+	request_set_parked(parked, true);
+	if (tdr_future_on_done(obstacle, request_go_on, parked) == TDR_OK)
 		return true;
-	set_parked(parked, false);
+	request_set_parked(parked, false);
 	*request = *parked;
 	free(parked);
 	agent_note_end(agent, &agent->serving);
@@ -405,6 +394,10 @@ void serve_call(struct peer *peer, const struct message *message, unsigned turn)
 	status = request_read(message, &request);
 	if (status == TDR_OK)
 		status = request_take_references(&request);
+	if (status == TDR_OK && message->type == MESSAGE_FETCH && fetch_serve(&request, turn)) {
+		request_fini(&request);
+		return;
+	}
 	if (status == TDR_OK)
 		obstacle = request_next_obstacle(&request);
 	if (status != TDR_OK)
