@@ -5,6 +5,7 @@
  */
 #include "agent/references.h"
 
+#include "base/clock.h"
 #include "base/error.h"
 
 #include <stdlib.h>
@@ -82,6 +83,7 @@ tdr_status owned_value_new(tdr_agent *agent, tdr_value *value, struct owned_valu
 {
 	struct owned_value *owned = owned_value_alloc(agent);
 	tdr_status status = owned ? references_lock(agent) : error_nomem();
+	size_t bytes = value ? value_bytes(value) : 0;
 	bool ready = value != NULL;
 
 	if (status == TDR_OK) {
@@ -139,16 +141,15 @@ void owned_value_store(tdr_agent *agent, struct owned_value *owned, tdr_status s
 
 bool owned_value_end(tdr_agent *agent, struct owned_value *owned, tdr_status status, const char *text)
 {
+	bool ended = future_complete(owned->value, status, NULL, text, NULL);
 	struct list fetches;
 
-	if (!future_complete(owned->value, status, NULL, text, NULL))
-		return false;
 	list_init(&fetches);
 	pthread_mutex_lock(&agent->references.lock);
 	list_splice(&fetches, &owned->fetches);
 	pthread_mutex_unlock(&agent->references.lock);
 	fetches_finish(&fetches);
-	return true;
+	return ended;
 }
 
 void owned_value_fail(tdr_agent *agent, struct owned_value *owned, tdr_status status, const char *text)
@@ -161,7 +162,7 @@ void owned_value_fail(tdr_agent *agent, struct owned_value *owned, tdr_status st
 
 void owned_value_put(tdr_agent *agent, struct owned_value *owned)
 {
-	if (references_lock(agent) == TDR_OK) {
+	if (references_enter(agent)) {
 		rrefs_owned_unref(&owned->owned);
 		references_unlock(agent);
 	}

@@ -353,7 +353,7 @@ void request_go_on(tdr_future *future, void *context)
 	else if (request->cancelled)
 		refuse(request, error_set(TDR_ECANCELED, "it was cancelled before it ran"));
 	else
-		start(request, engine_turn());
+		start(request, 0);
 	tdr_future_unref(obstacle);
 	request_fini(request);
 	free(request);
