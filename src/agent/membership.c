@@ -417,14 +417,16 @@ enum refusal membership_stranger(tdr_agent *agent, const struct identity *who)
 		return REFUSED_STRANGER;
 	if (!can_look(agent))
 		return REFUSED_EARLY;
+	pthread_mutex_lock(&membership->lock);
+	known = is_known_stranger(membership, who->incarnation);
+	pthread_mutex_unlock(&membership->lock);
+	/* Only now, so that what the look has brought is seen. */
 	peer = agent_peer_by_incarnation(agent, who->id, who->incarnation);
 	if (peer && view_by_id(agent_view(agent), who->id) != peer)
 		return atomic_load(&peer->left) ? REFUSED_STRANGER : REFUSED_FENCED;
-	pthread_mutex_lock(&membership->lock);
-	known = !peer && is_known_stranger(membership, who->incarnation);
+	known = known && !peer;
 	if (!known)
-		want_look(membership);
-	pthread_mutex_unlock(&membership->lock);
+		membership_look(agent);
 	return known ? REFUSED_UNKNOWN : REFUSED_EARLY;
 }
 
