@@ -5,7 +5,6 @@
  */
 #include "agent/references.h"
 
-#include "base/clock.h"
 #include "base/error.h"
 
 #include <stdlib.h>
@@ -83,7 +82,6 @@ tdr_status owned_value_new(tdr_agent *agent, tdr_value *value, struct owned_valu
 {
 	struct owned_value *owned = owned_value_alloc(agent);
 	tdr_status status = owned ? references_lock(agent) : error_nomem();
-	size_t bytes = value ? value_bytes(value) : 0;
 	bool ready = value != NULL;
 
 	if (status == TDR_OK) {
@@ -162,7 +160,7 @@ void owned_value_fail(tdr_agent *agent, struct owned_value *owned, tdr_status st
 
 void owned_value_put(tdr_agent *agent, struct owned_value *owned)
 {
-	if (references_enter(agent)) {
+	if (references_lock(agent) == TDR_OK) {
 		rrefs_owned_unref(&owned->owned);
 		references_unlock(agent);
 	}

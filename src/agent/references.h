@@ -65,11 +65,8 @@ tdr_status references_register(tdr_agent *agent);
 tdr_status references_open(tdr_agent *agent);
 void references_end(tdr_agent *agent);
 
-/* TDR_ESTATE or TDR_ESHUTDOWN, without the lock, where there is no machine; `enter` says so by false, and sets no error. */
+/* TDR_ESTATE or TDR_ESHUTDOWN, without the lock, where there is no machine. */
 tdr_status references_lock(tdr_agent *agent);
-bool references_enter(tdr_agent *agent);
-
-/* Keeps the last error as it was. */
 void references_unlock(tdr_agent *agent);
 
 /* The machine's side of a peer; with the lock held. */
@@ -113,7 +110,7 @@ struct owned_value *owned_value_alloc(tdr_agent *agent);
 void owned_value_store(tdr_agent *agent, struct owned_value *owned, tdr_status status, tdr_value *value,
                        const char *text, const char *traceback, struct list *ret_fetches);
 
-/* Of a value that was to be created by a call to ourselves, which has failed: it fails, unless the call has come. */
+/* Of a value that is pending, without the handle: it fails, unless it has come. */
 void owned_value_fail(tdr_agent *agent, struct owned_value *owned, tdr_status status, const char *text);
 
 /* Completes its future with an error, unless it is done, and answers what waits for it; true if it was not. Without the lock. */
@@ -121,12 +118,6 @@ bool owned_value_end(tdr_agent *agent, struct owned_value *owned, tdr_status sta
 
 /* Lets a fetch wait for the value; false if that has come. */
 bool owned_value_await(tdr_agent *agent, struct owned_value *owned, struct list *fetch);
-
-/*
- * A future (counted; NULL for lack of memory) of its own for whoever waits for the value, up to `timeout_ms` (not positive: as
- * long as it takes).
- */
-tdr_future *owned_value_fetch(tdr_agent *agent, struct owned_value *owned, int64_t timeout_ms);
 
 /* Ends a handle of the machine's and its memory. */
 void owned_value_put(tdr_agent *agent, struct owned_value *owned);
