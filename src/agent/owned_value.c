@@ -9,8 +9,12 @@
 
 #include <stdlib.h>
 
+enum {
+	MAX_COUNTED = 65536, /* parts of a value whose bytes are added up: they may lie in each other many times over */
+};
+
 /* Bytes of memory that a value keeps, about: its contents, and the whole of each storage that it views. */
-static size_t value_bytes(const tdr_value *value)
+static size_t count_bytes(const tdr_value *value, size_t *left)
 {
 	size_t count = tdr_value_count(value), size = 0, bytes = 64;
 	tdr_tensor *const *tensors;
@@ -18,6 +22,9 @@ static size_t value_bytes(const tdr_value *value)
 	const char *text;
 	const void *data;
 
+	if (*left == 0)
+		return 0;
+	(*left)--;
 	switch (tdr_value_kind(value)) {
 	case TDR_TENSOR:
 		if (tdr_value_get_tensor(value, &tensor) == TDR_OK)
@@ -39,19 +46,27 @@ static size_t value_bytes(const tdr_value *value)
 			bytes += tdr_storage_nbytes(tdr_tensor_storage(tensors[i]));
 		break;
 	case TDR_DICT:
-		for (size_t i = 0; i < count; i++)
-			bytes += value_bytes(tdr_dict_key(value, i)) + value_bytes(tdr_dict_value(value, i));
+		for (size_t i = 0; i < count && *left != 0; i++)
+			bytes +=
+			    count_bytes(tdr_dict_key(value, i), left) + count_bytes(tdr_dict_value(value, i), left);
 		break;
 	case TDR_LIST:
 	case TDR_TUPLE:
 	case TDR_SET:
-		for (size_t i = 0; i < count; i++)
-			bytes += value_bytes(tdr_value_item(value, i));
+		for (size_t i = 0; i < count && *left != 0; i++)
+			bytes += count_bytes(tdr_value_item(value, i), left);
 		break;
 	default:
 		break;
 	}
 	return bytes;
+}
+
+static size_t value_bytes(const tdr_value *value)
+{
+	size_t left = MAX_COUNTED;
+
+	return count_bytes(value, &left);
 }
 
 struct owned_value *owned_value_alloc(tdr_agent *agent)
