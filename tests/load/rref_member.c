@@ -457,6 +457,9 @@ static bool join(void)
 	}
 	while (tdr_worker_count(agent) < MEMBERS) /* of a dynamic group */
 		pause_ms(2);
+	atomic_fetch_add(&theatre->joined, 1);
+	while (atomic_load(&theatre->joined) < MEMBERS) /* what is passed on may be owned by whoever joined last */
+		pause_ms(2);
 	return true;
 }
 
@@ -468,7 +471,6 @@ int rref_member_run(void *context)
 	own_rank = member->rank;
 	if (!join())
 		return 1;
-	atomic_fetch_add(&theatre->joined, 1);
 	make_traffic();
 	meet(0); /* nobody starts anything any more */
 	atomic_store(&over, true);
