@@ -167,6 +167,7 @@ struct membership {
 	bool told_inside;     /* it runs */
 	struct task tell_task;
 	bool wanted;      /* a look at the table */
+	bool disowned;    /* a member says that we were evicted */
 	bool looking;     /* `look_task` is queued or runs */
 	bool look_inside; /* it runs */
 	bool look_timed;  /* `look_timer` is set */
