@@ -117,8 +117,11 @@ bool calls_pass(struct worker *worker, struct worker *to, struct handle handle, 
 {
 	struct rref_peer *peer = &worker_peer(worker, to)->rref;
 	struct rref_passed *passed = &message->passed[message->npassed];
-	tdr_status status = handle.use ? rrefs_pass_user(&handle.use->user, peer, passed)
-	                               : rrefs_pass_owned(&handle.thing->owned, peer, passed);
+	tdr_status status;
+
+	rrefs_peer_connected(peer, worker->sim->connections[worker->index][to->index]);
+	status = handle.use ? rrefs_pass_user(&handle.use->user, peer, passed)
+	                    : rrefs_pass_owned(&handle.thing->owned, peer, passed);
 
 	if (status == TDR_OK) {
 		sim_trace(worker->sim, "w%zu passes %llu.%llu to w%zu as fork %llu.%llu, number %llu", worker->index,

@@ -115,6 +115,7 @@ struct sim {
 	size_t nworkers;
 	uint32_t next_worker_id;
 	int64_t cut_until[SIM_WORKERS][SIM_WORKERS];
+	uint32_t connections[SIM_WORKERS][SIM_WORKERS]; /* of the first, to the second: the number of the one of now */
 	uint64_t next_call;
 	uint8_t *executions; /* [ncreations]: how often each creating function has run */
 	size_t ncreations, creations_room;
