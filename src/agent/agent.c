@@ -141,8 +141,9 @@ static void on_broken(void *context, struct link *link, const char *text)
 {
 	struct peer *peer = link_user(link);
 
-	if (peer)
-		outgoing_fail_all(peer, TDR_EUNKNOWN_OUTCOME, text, false, link_epoch(link));
+	if (!peer)
+		return;
+	outgoing_fail_all(peer, TDR_EUNKNOWN_OUTCOME, text, false, link_epoch(link));
 	references_peer_broke(peer);
 }
 

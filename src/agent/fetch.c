@@ -39,69 +39,70 @@ static void give(const struct request *request)
 	bool expired = request->deadline_ms && clock_ms() >= request->deadline_ms;
 
 	link_took(peer->link, request->cost);
-	if (expired || request->cancelled) {
-		status = expired ? TDR_ETIMEDOUT : TDR_ECANCELED;
-		text = expired ? "its time was over before it could run" : "it was cancelled before it ran";
+	if (expired) {
+		status = TDR_ETIMEDOUT;
+		text = "its time was over before it could run";
 		traceback = NULL;
 		value = tdr_value_unref(value);
-		atomic_fetch_add(&agent->metrics.expired, expired);
+		atomic_fetch_add(&agent->metrics.expired, 1);
 	}
 	status = answer(peer, request->call_id, NULL, NULL, status, value, text, traceback);
 	atomic_fetch_add_explicit(status == TDR_OK ? &agent->metrics.served : &agent->metrics.served_failed, 1,
 	                          memory_order_relaxed);
-	agent_note_end(agent, &agent->serving);
 }
 
-/* Ends one that has waited. */
-static void finish(struct request *request)
+/* Ends one that has waited; drops the value's reference to it. */
+static void finish(struct parked *parked)
 {
-	tdr_agent *agent = request->peer->agent;
-	tdr_future *on = request->on->value;
+	struct request *request = &parked->request;
 
-	if (!is_plain(tdr_future_status(on) == TDR_OK ? tdr_future_value(on) : tdr_future_detail(on))) {
-		request_go_on(on, request);
-		return;
+	if (parked_claim(parked)) {
+		const tdr_future *on = request->on->value;
+
+		if (is_plain(tdr_future_status(on) == TDR_OK ? tdr_future_value(on) : tdr_future_detail(on)))
+			give(request);
+		else
+			request_start(request, 0);
+		parked_end(parked);
 	}
-	request_set_parked(request, false);
-	give(request);
-	request_fini(request);
-	free(request);
-	agent_drop(agent);
+	parked_unref(parked);
 }
 
 bool fetch_serve(struct request *request, unsigned turn)
 {
 	tdr_agent *agent = request->peer->agent;
-	struct request *waiting;
-	bool done;
+	struct parked *parked;
 
 	if (!(turn & TURN_MAY_RUN) || !request->on || request->has_creation || request->cargo.count > 0 ||
 	    agent->interceptors.count > 0)
 		return false;
-	done = tdr_future_done(request->on->value);
-	waiting = done ? NULL : request_keep(request);
-	if (!done && !waiting)
-		return false;
-	atomic_fetch_add(&agent->serving, 1);
-	atomic_fetch_add(&agent->activity, 1);
-	if (done) {
+	if (tdr_future_done(request->on->value)) {
+		atomic_fetch_add(&agent->serving, 1);
+		atomic_fetch_add(&agent->activity, 1);
 		engine_enter_inline();
 		give(request);
 		engine_leave_inline();
+		agent_note_end(agent, &agent->serving);
 		return true;
 	}
-	agent_hold(agent);
-	waiting->parked_ns = clock_ns();
-	request_set_parked(waiting, true);
-	if (!owned_value_await(agent, waiting->on, &waiting->of_value))
-		finish(waiting);
+	parked = parked_new(request);
+	if (!parked)
+		return false;
+	if (!owned_value_await(agent, parked->request.on, &parked->of_value))
+		finish(parked);
 	return true;
 }
 
-void fetches_finish(struct list *fetches)
+void fetches_finish(tdr_agent *agent, struct list *fetches)
 {
-	struct list *node;
+	for (;;) {
+		struct list *node;
 
-	while ((node = list_shift(fetches)))
-		finish(list_entry(node, struct request, of_value));
+		pthread_mutex_lock(&agent->references.lock);
+		node = list_shift(fetches);
+		pthread_mutex_unlock(&agent->references.lock);
+		if (!node)
+			break;
+		finish(list_entry(node, struct parked, of_value));
+	}
 }

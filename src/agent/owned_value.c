@@ -5,6 +5,7 @@
  */
 #include "agent/references.h"
 
+#include "base/clock.h"
 #include "base/error.h"
 
 #include <stdlib.h>
@@ -97,10 +98,14 @@ tdr_status owned_value_new(tdr_agent *agent, tdr_value *value, struct owned_valu
 {
 	struct owned_value *owned = owned_value_alloc(agent);
 	tdr_status status = owned ? references_lock(agent) : error_nomem();
+	size_t bytes = value ? value_bytes(value) : 0;
 	bool ready = value != NULL;
 
 	if (status == TDR_OK) {
+		owned->bytes = bytes;
 		status = rrefs_own(agent->references.machine, &owned->owned, ready ? OWNED_READY : OWNED_PENDING);
+		if (status == TDR_OK)
+			refcount_get(&owned->memory); /* the handle's, beside the machine's */
 		references_unlock(agent);
 	}
 	if (status != TDR_OK) {
@@ -109,11 +114,8 @@ tdr_status owned_value_new(tdr_agent *agent, tdr_value *value, struct owned_valu
 			owned_value_drop_memory(owned);
 		return status;
 	}
-	refcount_get(&owned->memory); /* the handle's, beside the machine's */
-	if (ready) {
-		owned->bytes = value_bytes(value);
+	if (ready)
 		future_complete(owned->value, TDR_OK, value, NULL, NULL);
-	}
 	*ret_owned = owned;
 	return TDR_OK;
 }
@@ -140,10 +142,11 @@ bool owned_value_await(tdr_agent *agent, struct owned_value *owned, struct list 
 void owned_value_store(tdr_agent *agent, struct owned_value *owned, tdr_status status, tdr_value *value,
                        const char *text, const char *traceback, struct list *ret_fetches)
 {
-	if (status == TDR_OK)
-		owned->bytes = value_bytes(value);
+	size_t bytes = status == TDR_OK ? value_bytes(value) : 0;
+
 	future_complete(owned->value, status, value, text, traceback);
-	if (references_lock(agent) == TDR_OK) {
+	if (references_enter(agent)) {
+		owned->bytes = bytes;
 		become_ready(owned);
 		list_splice(ret_fetches, &owned->fetches);
 		rrefs_owned_unref(&owned->owned);
@@ -161,21 +164,104 @@ bool owned_value_end(tdr_agent *agent, struct owned_value *owned, tdr_status sta
 	pthread_mutex_lock(&agent->references.lock);
 	list_splice(&fetches, &owned->fetches);
 	pthread_mutex_unlock(&agent->references.lock);
-	fetches_finish(&fetches);
+	fetches_finish(agent, &fetches);
 	return ended;
 }
 
 void owned_value_fail(tdr_agent *agent, struct owned_value *owned, tdr_status status, const char *text)
 {
-	if (!owned_value_end(agent, owned, status, text) || references_lock(agent) != TDR_OK)
+	bool taken_up;
+
+	if (!references_enter(agent))
+		return;
+	taken_up = owned->taken_up;
+	references_unlock(agent);
+	if (taken_up || !owned_value_end(agent, owned, status, text) || !references_enter(agent))
 		return;
 	become_ready(owned);
 	references_unlock(agent);
 }
 
+/* ---- waiting for one ---- */
+
+/* Somebody here who waits; counted by the value's future, and by the timer while it is set. */
+struct local_fetch {
+	struct refcount refs;
+	tdr_agent *agent; /* held */
+	tdr_future *result;
+	int64_t timeout_ms;
+	struct timer timer;
+};
+
+static void local_fetch_unref(struct local_fetch *fetch)
+{
+	tdr_agent *agent = fetch->agent;
+
+	if (!refcount_put(&fetch->refs))
+		return;
+	tdr_future_unref(fetch->result);
+	free(fetch);
+	agent_drop(agent);
+}
+
+static void local_fetch_done(tdr_future *value, void *context)
+{
+	struct local_fetch *fetch = context;
+	tdr_status status = tdr_future_status(value);
+
+	if (timer_clear(fetch->agent->engine, &fetch->timer))
+		local_fetch_unref(fetch);
+	future_complete(fetch->result, status,
+	                tdr_value_ref(status == TDR_OK ? tdr_future_value(value) : tdr_future_detail(value)),
+	                tdr_future_error(value), tdr_future_traceback(value));
+	local_fetch_unref(fetch);
+}
+
+static void local_fetch_timed_out(struct timer *timer)
+{
+	struct local_fetch *fetch = container_of(timer, struct local_fetch, timer);
+
+	error_set(TDR_ETIMEDOUT, "RPC ran for more than set timeout (%lld ms): the reference's value is not there yet",
+	          (long long)fetch->timeout_ms);
+	future_complete(fetch->result, TDR_ETIMEDOUT, NULL, tdr_last_error(), NULL);
+	local_fetch_unref(fetch);
+}
+
+tdr_future *owned_value_fetch(tdr_agent *agent, struct owned_value *owned, int64_t timeout_ms)
+{
+	struct local_fetch *fetch = calloc(1, sizeof(*fetch));
+	tdr_future *result = fetch ? tdr_future_new(agent->engine) : NULL;
+
+	if (!result) {
+		free(fetch);
+		return NULL;
+	}
+	refcount_init(&fetch->refs);
+	fetch->agent = agent;
+	agent_hold(agent);
+	fetch->result = tdr_future_ref(result);
+	fetch->timeout_ms = timeout_ms;
+	timer_init(&fetch->timer, local_fetch_timed_out);
+	if (tdr_future_done(owned->value)) {
+		local_fetch_done(owned->value, fetch);
+		return result;
+	}
+	if (timeout_ms > 0) {
+		refcount_get(&fetch->refs);
+		timer_set(agent->engine, &fetch->timer, deadline_after(timeout_ms));
+	}
+	if (tdr_future_on_done(owned->value, local_fetch_done, fetch) != TDR_OK) {
+		future_complete(result, TDR_ENOMEM, NULL, NULL, NULL);
+		if (timer_clear(agent->engine, &fetch->timer))
+			local_fetch_unref(fetch);
+		local_fetch_unref(fetch);
+	}
+	return result;
+}
+
 void owned_value_put(tdr_agent *agent, struct owned_value *owned)
 {
-	if (references_lock(agent) == TDR_OK) {
+	if (references_enter(agent)) {
 		rrefs_owned_unref(&owned->owned);
 		references_unlock(agent);
 	}

@@ -222,23 +222,32 @@ static void on_retry(struct timer *timer)
 
 /* ---- the lock ---- */
 
-tdr_status references_lock(tdr_agent *agent)
+bool references_enter(tdr_agent *agent)
 {
 	pthread_mutex_lock(&agent->references.lock);
 	if (agent->references.machine)
-		return TDR_OK;
+		return true;
 	pthread_mutex_unlock(&agent->references.lock);
+	return false;
+}
+
+tdr_status references_lock(tdr_agent *agent)
+{
+	if (references_enter(agent))
+		return TDR_OK;
 	if (agent_state(agent) == AGENT_LEFT)
 		return error_set(TDR_ESHUTDOWN, "agent '%s' has been shut down", agent->name);
 	return error_set(TDR_ESTATE, "agent '%s' has not joined a group yet: call tdr_join first", agent->name);
 }
 
+/* Sets a timer, unless it is set to an earlier moment. */
 static void start_timer(tdr_agent *agent, struct timer *timer, bool *set, int64_t due_ms)
 {
-	if (*set)
-		return;
+	if (*set && (timer->due_ms == 0 || timer->due_ms <= due_ms))
+		return; /* 0: it is firing, and will look again */
+	if (!*set)
+		agent_hold(agent);
 	*set = true;
-	agent_hold(agent);
 	timer_set(agent->engine, timer, due_ms);
 }
 
@@ -287,9 +296,10 @@ static void do_undone(tdr_agent *agent, const struct undone *undone)
 	if (undone->settled)
 		reference_settled(undone->settled);
 	if (undone->lost) {
-		owned_value_end(agent, undone->lost, TDR_ENOTFOUND,
-		                "the reference was never created: the worker that was to create it is gone, or has given "
-		                "it up");
+		owned_value_end(
+		    agent, undone->lost, TDR_ENOTFOUND,
+		    "the reference was never created: the worker that was to create it is gone, or has given "
+		    "it up");
 		owned_value_drop_memory(undone->lost);
 	}
 	/* Only at the agent's end does anybody still wait for what is released. */
@@ -319,25 +329,54 @@ static bool plan_letters(tdr_agent *agent)
 	return waiting && references->hurried;
 }
 
+/*
+ * Does all that is undone, also what comes of doing it: a value that goes may be the last to hold another reference, and a chain of
+ * such is to be followed here, not by each link's coming back in here. With the lock held, which is given up meanwhile.
+ */
+static void do_all_undone(tdr_agent *agent)
+{
+	static _Thread_local const tdr_agent *at_it;
+	const tdr_agent *before = at_it;
+	struct undone undone;
+
+	if (at_it == agent)
+		return; /* whoever called us does it */
+	at_it = agent;
+	while (take_undone(&agent->references, &undone)) {
+		pthread_mutex_unlock(&agent->references.lock);
+		do_undone(agent, &undone);
+		pthread_mutex_lock(&agent->references.lock);
+	}
+	at_it = before;
+}
+
+/* Whether anything is to be done or sent at once; the lock is held. */
+static bool is_busy(const struct references *references)
+{
+	return !list_empty(&references->settled) || !list_empty(&references->lost) ||
+	       !list_empty(&references->user_released) || !list_empty(&references->owned_released) ||
+	       (references->hurried && !list_empty(&references->posted));
+}
+
 void references_unlock(tdr_agent *agent)
 {
 	struct references *references = &agent->references;
-	struct undone undone;
-	bool soon = false;
+	bool busy = is_busy(references), soon = false;
+	struct error_kept kept;
 
-	while (unlikely(take_undone(references, &undone))) {
-		pthread_mutex_unlock(&references->lock);
-		do_undone(agent, &undone);
-		pthread_mutex_lock(&references->lock);
+	if (unlikely(busy)) {
+		error_keep(&kept);
+		do_all_undone(agent);
 	}
-	if (references->machine) {
+	if (references->machine)
 		soon = plan_letters(agent);
-		for (struct list *node; (node = list_shift(&references->idle_waiters));)
-			waiter_wake(list_entry(node, struct waiter, node)); /* to look again */
-	}
+	for (struct list *node; (node = list_shift(&references->idle_waiters));)
+		waiter_wake(list_entry(node, struct waiter, node)); /* to look again */
 	pthread_mutex_unlock(&references->lock);
 	if (soon)
 		flush(agent);
+	if (unlikely(busy))
+		error_restore(&kept);
 }
 
 /* ---- life ---- */
@@ -429,8 +468,10 @@ void references_peer_gone(struct peer *peer)
 void references_peer_broke(struct peer *peer)
 {
 	pthread_mutex_lock(&peer->agent->references.lock);
-	if (peer->rrefs.machine && peer->agent->references.machine)
+	if (peer->rrefs.machine && peer->agent->references.machine) {
+		rrefs_peer_connected(&peer->rrefs, link_epoch(peer->link));
 		rrefs_peer_broke(&peer->rrefs);
+	}
 	references_unlock(peer->agent);
 }
 

@@ -122,6 +122,6 @@ tdr_status answer(struct peer *peer, uint64_t call_id, tdr_passage *passage, str
 	tdr_value_unref(value);
 	tdr_value_unref(detail);
 	free(copy);
-	fetches_finish(&fetches);
+	fetches_finish(peer->agent, &fetches);
 	return status;
 }

@@ -150,7 +150,8 @@ static tdr_future *failed_future(tdr_agent *agent, tdr_status status)
 {
 	tdr_future *future = tdr_future_new(agent->engine);
 
-	future_complete(future, status, NULL, tdr_last_error(), NULL);
+	if (future)
+		future_complete(future, status, NULL, tdr_last_error(), NULL);
 	return future;
 }
 
@@ -250,7 +251,7 @@ tdr_future *tdr_rref_fetch(tdr_rref *rref, int64_t timeout_ms)
 		return NULL;
 	}
 	if (reference->role == ROLE_OWNER)
-		return tdr_future_ref(reference->owned->value);
+		return owned_value_fetch(agent, reference->owned, timeout_ms);
 	tdr_rpc_options_init(&options);
 	options.timeout_ms = timeout_ms;
 	status = aim(reference, "to_here()", FETCH_FUNCTION, &args, &kwargs, &options, &issue);
