@@ -193,7 +193,7 @@ struct references {
 	struct list settled, user_released, owned_released,
 	    lost; /* what is to be done when the lock has been given up */
 	struct timer flush, retry;
-	bool flush_set, retry_set; /* each setting that has not fired holds the agent */
+	int64_t flush_due_ms, retry_due_ms; /* 0: not set; each setting that has not fired holds the agent */
 	struct list idle_waiters;  /* for all that is under way to end */
 };
 

@@ -202,7 +202,7 @@ static void on_flush(struct timer *timer)
 	tdr_agent *agent = container_of(timer, tdr_agent, references.flush);
 
 	pthread_mutex_lock(&agent->references.lock);
-	agent->references.flush_set = false;
+	agent->references.flush_due_ms = 0;
 	pthread_mutex_unlock(&agent->references.lock);
 	flush(agent);
 	agent_drop(agent);
@@ -213,7 +213,7 @@ static void on_retry(struct timer *timer)
 	tdr_agent *agent = container_of(timer, tdr_agent, references.retry);
 
 	pthread_mutex_lock(&agent->references.lock);
-	agent->references.retry_set = false;
+	agent->references.retry_due_ms = 0;
 	if (agent->references.machine)
 		rrefs_tick(agent->references.machine, clock_ms());
 	references_unlock(agent);
@@ -240,22 +240,27 @@ tdr_status references_lock(tdr_agent *agent)
 	return error_set(TDR_ESTATE, "agent '%s' has not joined a group yet: call tdr_join first", agent->name);
 }
 
-/* Sets a timer, unless it is set to an earlier moment. */
-static void start_timer(tdr_agent *agent, struct timer *timer, bool *set, int64_t due_ms)
+/* Sets a timer, unless it is set to an earlier moment; *set is that moment, 0 if it is not set. */
+static void start_timer(tdr_agent *agent, struct timer *timer, int64_t *set, int64_t due_ms)
 {
-	if (*set && (timer->due_ms == 0 || timer->due_ms <= due_ms))
-		return; /* 0: it is firing, and will look again */
-	if (!*set)
+	bool was_set = *set > 0;
+
+	if (was_set && *set <= due_ms)
+		return;
+	/* Where it cannot be taken back it is about to fire, and will look again. */
+	if (was_set && !timer_clear(agent->engine, timer))
+		return;
+	if (!was_set)
 		agent_hold(agent);
-	*set = true;
+	*set = due_ms;
 	timer_set(agent->engine, timer, due_ms);
 }
 
-static void stop_timer(tdr_agent *agent, struct timer *timer, bool *set)
+static void stop_timer(tdr_agent *agent, struct timer *timer, int64_t *set)
 {
-	if (!*set || !timer_clear(agent->engine, timer))
+	if (*set == 0 || !timer_clear(agent->engine, timer))
 		return;
-	*set = false;
+	*set = 0;
 	agent_drop(agent);
 }
 
@@ -323,9 +328,9 @@ static bool plan_letters(tdr_agent *agent)
 	bool waiting = !list_empty(&references->posted);
 
 	if (due_ms > 0)
-		start_timer(agent, &references->retry, &references->retry_set, due_ms);
+		start_timer(agent, &references->retry, &references->retry_due_ms, due_ms);
 	if (waiting && !references->hurried)
-		start_timer(agent, &references->flush, &references->flush_set, clock_ms() + FLUSH_MS);
+		start_timer(agent, &references->flush, &references->flush_due_ms, clock_ms() + FLUSH_MS);
 	return waiting && references->hurried;
 }
 
@@ -433,8 +438,8 @@ void references_end(tdr_agent *agent)
 		pthread_mutex_unlock(&references->lock);
 		return;
 	}
-	stop_timer(agent, &references->flush, &references->flush_set);
-	stop_timer(agent, &references->retry, &references->retry_set);
+	stop_timer(agent, &references->flush, &references->flush_due_ms);
+	stop_timer(agent, &references->retry, &references->retry_due_ms);
 	list_init(&references->posted);
 	references->machine = rrefs_free(references->machine);
 	references_unlock(agent);
