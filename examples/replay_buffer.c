@@ -66,26 +66,12 @@ static tdr_status buffer_new(tdr_call *call, void *context)
 	return tdr_return(call, tdr_native("replay::Buffer", buffer, buffer_free));
 }
 
-/* The buffer that a function is called on. */
-static tdr_status self_of(const tdr_call *call, struct buffer **ret_buffer)
-{
-	void *object;
-	tdr_status status = tdr_value_get_native(tdr_arg(call, 0), "replay::Buffer", &object);
-
-	if (status == TDR_OK)
-		*ret_buffer = object;
-	return status;
-}
-
 static tdr_status push(tdr_call *call, void *context)
 {
 	const tdr_tensor *batch = tdr_arg_tensor(call, 1);
 	const float *rows = tdr_tensor_data(batch);
-	struct buffer *self;
-	tdr_status status = self_of(call, &self);
+	struct buffer *self = tdr_arg_native(call, 0);
 
-	if (status != TDR_OK)
-		return status;
 	if (tdr_tensor_dtype(batch) != TDR_F32 || tdr_tensor_ndim(batch) != 2 ||
 	    tdr_tensor_sizes(batch)[1] != COLUMNS || !tdr_tensor_is_contiguous(batch))
 		return tdr_fail(call, TDR_ETYPE, "transitions are a contiguous f32 tensor of n x %d", COLUMNS);
@@ -100,12 +86,10 @@ static tdr_status push(tdr_call *call, void *context)
 static tdr_status sample(tdr_call *call, void *context)
 {
 	int64_t count = tdr_arg_int(call, 1), kept;
-	struct buffer *self;
+	struct buffer *self = tdr_arg_native(call, 0);
 	tdr_tensor *drawn = NULL;
-	tdr_status status = self_of(call, &self);
+	tdr_status status;
 
-	if (status != TDR_OK)
-		return status;
 	pthread_mutex_lock(&self->lock);
 	kept = buffer_kept(self);
 	count = kept > 0 ? count : 0;
@@ -125,12 +109,9 @@ static tdr_status sample(tdr_call *call, void *context)
 
 static tdr_status size(tdr_call *call, void *context)
 {
-	struct buffer *self;
-	tdr_status status = self_of(call, &self);
+	struct buffer *self = tdr_arg_native(call, 0);
 	int64_t kept;
 
-	if (status != TDR_OK)
-		return status;
 	pthread_mutex_lock(&self->lock);
 	kept = buffer_kept(self);
 	pthread_mutex_unlock(&self->lock);
@@ -143,8 +124,8 @@ static tdr_status size(tdr_call *call, void *context)
 static tdr_status play(tdr_call *call, void *context)
 {
 	uint32_t random = tdr_agent_worker(context).id;
-	tdr_rref *buffer;
-	tdr_status status = tdr_value_get_rref(tdr_arg(call, 0), &buffer);
+	tdr_rref *buffer = tdr_arg_rref(call, 0);
+	tdr_status status = TDR_OK;
 
 	for (int i = 0; i < BATCHES && status == TDR_OK; i++) {
 		float rows[BATCH][COLUMNS];
@@ -237,13 +218,15 @@ int main(void)
 {
 	tdr_agent *agent = example_agent("worker");
 
-	must(tdr_register(agent, "replay::Buffer(int capacity) -> Any", buffer_new, NULL, 0), "register");
-	must(tdr_register(agent, "replay::Buffer::push(Any self, Tensor batch)", push, NULL, TDR_FUNCTION_INLINE),
-	     "register");
-	must(tdr_register(agent, "replay::Buffer::sample(Any self, int count) -> Tensor", sample, NULL,
+	must(tdr_register(agent, "replay::Buffer(int capacity) -> replay::Buffer", buffer_new, NULL, 0), "register");
+	must(tdr_register(agent, "replay::Buffer::push(replay::Buffer self, Tensor batch)", push, NULL,
 	                  TDR_FUNCTION_INLINE),
 	     "register");
-	must(tdr_register(agent, "replay::Buffer::size(Any self) -> int", size, NULL, TDR_FUNCTION_INLINE), "register");
+	must(tdr_register(agent, "replay::Buffer::sample(replay::Buffer self, int count) -> Tensor", sample, NULL,
+	                  TDR_FUNCTION_INLINE),
+	     "register");
+	must(tdr_register(agent, "replay::Buffer::size(replay::Buffer self) -> int", size, NULL, TDR_FUNCTION_INLINE),
+	     "register");
 	must(tdr_register(agent, "actor::play(RRef buffer) -> int", play, agent, 0), "register");
 	must(tdr_join(agent), "join");
 	if (tdr_worker_count(agent) < 3) {

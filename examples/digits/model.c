@@ -35,25 +35,12 @@ struct model *model_of(const tdr_value *value)
 	return model;
 }
 
-/* The model that a function is called on. */
-static tdr_status self_of(const tdr_call *call, struct model **ret_model)
-{
-	void *object;
-	tdr_status status = tdr_value_get_native(tdr_arg(call, 0), "digits::Model", &object);
-
-	if (status == TDR_OK)
-		*ret_model = object;
-	return status;
-}
-
 static tdr_status pull(tdr_call *call, void *context)
 {
-	struct model *self;
+	struct model *self = tdr_arg_native(call, 0);
 	tdr_tensor *copy;
-	tdr_status status = self_of(call, &self);
+	tdr_status status;
 
-	if (status != TDR_OK)
-		return status;
 	pthread_mutex_lock(&self->lock);
 	status = tdr_tensor_copy_of(self->weights, TDR_F32, TDR_SHAPE(MODEL_ROWS, CLASSES), &copy);
 	pthread_mutex_unlock(&self->lock);
@@ -69,12 +56,9 @@ static tdr_status push(tdr_call *call, void *context)
 	const tdr_tensor *gradient = tdr_arg_tensor(call, 1);
 	const float *slopes = tdr_tensor_data(gradient);
 	double loss = tdr_arg_float(call, 2), rate = tdr_arg_float(call, 3);
-	struct model *self;
+	struct model *self = tdr_arg_native(call, 0);
 	int64_t version;
-	tdr_status status = self_of(call, &self);
 
-	if (status != TDR_OK)
-		return status;
 	if (tdr_tensor_dtype(gradient) != TDR_F32 || tdr_tensor_numel(gradient) != MODEL_SIZE ||
 	    !tdr_tensor_is_contiguous(gradient))
 		return tdr_fail(call, TDR_ETYPE, "a gradient is a contiguous f32 tensor of %d x %d", MODEL_ROWS,
@@ -96,9 +80,10 @@ static tdr_status push(tdr_call *call, void *context)
 
 void model_register(tdr_agent *agent)
 {
-	must(tdr_register(agent, "digits::Model::pull(Any self) -> Tensor", pull, NULL, TDR_FUNCTION_INLINE),
+	must(tdr_register(agent, "digits::Model::pull(digits::Model self) -> Tensor", pull, NULL, TDR_FUNCTION_INLINE),
 	     "register");
-	must(tdr_register(agent, "digits::Model::push(Any self, Tensor gradient, *, float loss, float lr=0.1) -> int",
-	                  push, NULL, TDR_FUNCTION_INLINE),
+	must(tdr_register(
+		 agent, "digits::Model::push(digits::Model self, Tensor gradient, *, float loss, float lr=0.1) -> int",
+		 push, NULL, TDR_FUNCTION_INLINE),
 	     "register");
 }

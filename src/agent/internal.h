@@ -194,7 +194,7 @@ struct references {
 	    lost; /* what is to be done when the lock has been given up */
 	struct timer flush, retry;
 	int64_t flush_due_ms, retry_due_ms; /* 0: not set; each setting that has not fired holds the agent */
-	struct list idle_waiters;  /* for all that is under way to end */
+	struct list idle_waiters;           /* for all that is under way to end */
 };
 
 /* ---- the agent ---- */
