@@ -96,7 +96,7 @@ static void work(tdr_agent *agent)
 
 /* A worker as the coordinator sees it. */
 struct hand {
-	struct coordinator *coordinator;
+	struct coordinator *coordinator; /* set before joining */
 	char name[64];
 	bool here;     /* a member */
 	bool failed;   /* to answer, since it joined: it gets no more work */
@@ -123,7 +123,6 @@ static void set_member(struct coordinator *coordinator, tdr_worker worker, bool 
 
 	if (!hand || hand->here == here)
 		return;
-	hand->coordinator = coordinator;
 	snprintf(hand->name, sizeof(hand->name), "%s", worker.name);
 	hand->here = here;
 	hand->failed = false;
@@ -256,6 +255,8 @@ static void lead(tdr_agent *agent)
 	int64_t below, expected;
 
 	coordinator.agent = agent;
+	for (int i = 0; i < MOST; i++)
+		coordinator.hands[i].coordinator = &coordinator;
 	must(tdr_agent_on_member(agent, on_member, &coordinator), "watch");
 	must(tdr_join(agent), "join");
 	coordinate(&coordinator);

@@ -52,11 +52,8 @@ static void judge(const float *distances, const int32_t *test_labels, int64_t nt
 static tdr_status fetch(tdr_call *call, size_t index, size_t count, tdr_value **ret_value, tdr_tensor *ret_tensors[])
 {
 	tdr_value *value;
-	tdr_rref *input;
-	tdr_status status = tdr_value_get_rref(tdr_arg(call, index), &input);
+	tdr_status status = tdr_rref_to_here(tdr_arg_rref(call, index), TDR_TIMEOUT_DEFAULT, &value);
 
-	if (status == TDR_OK)
-		status = tdr_rref_to_here(input, TDR_TIMEOUT_DEFAULT, &value);
 	if (status != TDR_OK)
 		return status;
 	for (size_t i = 0; i < count && status == TDR_OK; i++)

@@ -29,8 +29,6 @@ static float draw(uint32_t *state)
 
 /* ---- the buffer ---- */
 
-#define BUFFER "replay::Buffer"
-
 struct buffer {
 	pthread_mutex_t lock; /* guards all below */
 	int64_t capacity;
@@ -48,7 +46,7 @@ static void buffer_free(void *object)
 	free(buffer);
 }
 
-static int64_t buffer_size(const struct buffer *buffer)
+static int64_t buffer_kept(const struct buffer *buffer)
 {
 	return buffer->pushed < buffer->capacity ? buffer->pushed : buffer->capacity;
 }
@@ -65,74 +63,59 @@ static tdr_status buffer_new(tdr_call *call, void *context)
 		return tdr_fail(call, TDR_ENOMEM, "no memory for %lld transitions", (long long)capacity);
 	pthread_mutex_init(&buffer->lock, NULL);
 	buffer->capacity = capacity;
-	return tdr_return(call, tdr_native(BUFFER, buffer, buffer_free));
+	return tdr_return(call, tdr_native("replay::Buffer", buffer, buffer_free));
 }
 
-static tdr_status buffer_push(tdr_call *call, void *context)
+static tdr_status push(tdr_call *call, void *context)
 {
 	const tdr_tensor *batch = tdr_arg_tensor(call, 1);
 	const float *rows = tdr_tensor_data(batch);
-	struct buffer *buffer;
-	void *object;
-	tdr_status status = tdr_value_get_native(tdr_arg(call, 0), BUFFER, &object);
+	struct buffer *self = tdr_arg_native(call, 0);
 
-	if (status != TDR_OK)
-		return status;
 	if (tdr_tensor_dtype(batch) != TDR_F32 || tdr_tensor_ndim(batch) != 2 ||
 	    tdr_tensor_sizes(batch)[1] != COLUMNS || !tdr_tensor_is_contiguous(batch))
 		return tdr_fail(call, TDR_ETYPE, "transitions are a contiguous f32 tensor of n x %d", COLUMNS);
-	buffer = object;
-	pthread_mutex_lock(&buffer->lock);
+	pthread_mutex_lock(&self->lock);
 	for (int64_t i = 0; i < tdr_tensor_sizes(batch)[0]; i++)
-		memcpy(buffer->rows[buffer->pushed++ % buffer->capacity], rows + i * COLUMNS, sizeof(buffer->rows[0]));
-	pthread_mutex_unlock(&buffer->lock);
+		memcpy(self->rows[self->pushed++ % self->capacity], rows + i * COLUMNS, sizeof(self->rows[0]));
+	pthread_mutex_unlock(&self->lock);
 	return tdr_return_none(call);
 }
 
 /* Any `count` rows, the same one perhaps twice; none from an empty buffer. */
-static tdr_status buffer_sample(tdr_call *call, void *context)
+static tdr_status sample(tdr_call *call, void *context)
 {
-	int64_t count = tdr_arg_int(call, 1), size;
-	struct buffer *buffer;
-	tdr_tensor *sample;
-	float *rows;
-	void *object;
-	tdr_status status = tdr_value_get_native(tdr_arg(call, 0), BUFFER, &object);
+	int64_t count = tdr_arg_int(call, 1), kept;
+	struct buffer *self = tdr_arg_native(call, 0);
+	tdr_tensor *drawn = NULL;
+	tdr_status status;
 
-	if (status != TDR_OK)
-		return status;
-	buffer = object;
-	pthread_mutex_lock(&buffer->lock);
-	size = buffer_size(buffer);
-	status = tdr_tensor_empty(TDR_F32, TDR_SHAPE(size ? count : 0, COLUMNS), &sample);
-	rows = status == TDR_OK ? tdr_tensor_data(sample) : NULL;
-	for (int64_t i = 0; rows && size && i < count; i++) {
-		int64_t row = (int64_t)((draw(&buffer->random) + 1) / 2 * (float)size) % size;
+	pthread_mutex_lock(&self->lock);
+	kept = buffer_kept(self);
+	count = kept > 0 ? count : 0;
+	status = tdr_tensor_empty(TDR_F32, TDR_SHAPE(count, COLUMNS), &drawn);
+	for (int64_t i = 0; status == TDR_OK && i < count; i++) {
+		float *row = (float *)tdr_tensor_data(drawn) + i * COLUMNS;
 
-		memcpy(rows + i * COLUMNS, buffer->rows[row], sizeof(buffer->rows[0]));
+		memcpy(row, self->rows[(int64_t)((draw(&self->random) + 1) / 2 * (float)kept) % kept],
+		       sizeof(self->rows[0]));
 	}
-	pthread_mutex_unlock(&buffer->lock);
-	if (status != TDR_OK)
-		return status;
-	status = tdr_return_tensor(call, sample);
-	tdr_tensor_unref(sample);
+	pthread_mutex_unlock(&self->lock);
+	if (status == TDR_OK)
+		status = tdr_return_tensor(call, drawn);
+	tdr_tensor_unref(drawn);
 	return status;
 }
 
-static tdr_status buffer_length(tdr_call *call, void *context)
+static tdr_status size(tdr_call *call, void *context)
 {
-	struct buffer *buffer;
-	int64_t size;
-	void *object;
-	tdr_status status = tdr_value_get_native(tdr_arg(call, 0), BUFFER, &object);
+	struct buffer *self = tdr_arg_native(call, 0);
+	int64_t kept;
 
-	if (status != TDR_OK)
-		return status;
-	buffer = object;
-	pthread_mutex_lock(&buffer->lock);
-	size = buffer_size(buffer);
-	pthread_mutex_unlock(&buffer->lock);
-	return tdr_return_int(call, size);
+	pthread_mutex_lock(&self->lock);
+	kept = buffer_kept(self);
+	pthread_mutex_unlock(&self->lock);
+	return tdr_return_int(call, kept);
 }
 
 /* ---- an actor ---- */
@@ -141,8 +124,8 @@ static tdr_status buffer_length(tdr_call *call, void *context)
 static tdr_status play(tdr_call *call, void *context)
 {
 	uint32_t random = tdr_agent_worker(context).id;
-	tdr_rref *buffer;
-	tdr_status status = tdr_value_get_rref(tdr_arg(call, 0), &buffer);
+	tdr_rref *buffer = tdr_arg_rref(call, 0);
+	tdr_status status = TDR_OK;
 
 	for (int i = 0; i < BATCHES && status == TDR_OK; i++) {
 		float rows[BATCH][COLUMNS];
@@ -165,10 +148,10 @@ static tdr_status play(tdr_call *call, void *context)
 /* ---- the learner ---- */
 
 /* A step of gradient descent: reward = model[0] * state + model[1] * action + model[2]. */
-static void improve(double model[COLUMNS], const tdr_tensor *sample)
+static void improve(double model[COLUMNS], const tdr_tensor *drawn)
 {
-	const float *row = tdr_tensor_data(sample);
-	int64_t count = tdr_tensor_sizes(sample)[0];
+	const float *row = tdr_tensor_data(drawn);
+	int64_t count = tdr_tensor_sizes(drawn)[0];
 	double slope[COLUMNS] = {0};
 
 	for (int64_t i = 0; i < count; i++, row += COLUMNS) {
@@ -195,7 +178,7 @@ static void learn(tdr_agent *agent)
 {
 	size_t nactors = tdr_worker_count(agent) - 2;
 	tdr_future **actors = calloc(nactors, sizeof(tdr_future *)), *played;
-	tdr_rref *buffer = tdr_remote(agent, "worker1", BUFFER, TDR_ARGS(CAPACITY), NULL);
+	tdr_rref *buffer = tdr_remote(agent, "worker1", "replay::Buffer", TDR_ARGS(CAPACITY), NULL);
 	double model[COLUMNS] = {0};
 	int64_t pushed = 0;
 	tdr_value *result;
@@ -208,11 +191,11 @@ static void learn(tdr_agent *agent)
 	}
 	played = tdr_future_collect(tdr_agent_engine(agent), nactors, actors);
 	for (int step = 0; step < STEPS || !tdr_future_done(played); step++) {
-		tdr_tensor *sample;
+		tdr_tensor *drawn;
 
 		must(tdr_rref_rpc_sync(buffer, "sample", TDR_ARGS(SAMPLE), NULL, &result), "sample");
-		must(tdr_value_get_tensor(result, &sample), "sample");
-		improve(model, sample);
+		must(tdr_value_get_tensor(result, &drawn), "sample");
+		improve(model, drawn);
 		tdr_value_unref(result);
 	}
 	must(tdr_future_wait(played, TDR_TIMEOUT_NEVER, &result), "play");
@@ -235,13 +218,14 @@ int main(void)
 {
 	tdr_agent *agent = example_agent("worker");
 
-	must(tdr_register(agent, BUFFER "(int capacity) -> Any", buffer_new, NULL, 0), "register");
-	must(tdr_register(agent, BUFFER "::push(Any self, Tensor batch)", buffer_push, NULL, TDR_FUNCTION_INLINE),
-	     "register");
-	must(tdr_register(agent, BUFFER "::sample(Any self, int count) -> Tensor", buffer_sample, NULL,
+	must(tdr_register(agent, "replay::Buffer(int capacity) -> replay::Buffer", buffer_new, NULL, 0), "register");
+	must(tdr_register(agent, "replay::Buffer::push(replay::Buffer self, Tensor batch)", push, NULL,
 	                  TDR_FUNCTION_INLINE),
 	     "register");
-	must(tdr_register(agent, BUFFER "::size(Any self) -> int", buffer_length, NULL, TDR_FUNCTION_INLINE),
+	must(tdr_register(agent, "replay::Buffer::sample(replay::Buffer self, int count) -> Tensor", sample, NULL,
+	                  TDR_FUNCTION_INLINE),
+	     "register");
+	must(tdr_register(agent, "replay::Buffer::size(replay::Buffer self) -> int", size, NULL, TDR_FUNCTION_INLINE),
 	     "register");
 	must(tdr_register(agent, "actor::play(RRef buffer) -> int", play, agent, 0), "register");
 	must(tdr_join(agent), "join");

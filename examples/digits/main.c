@@ -109,8 +109,8 @@ static tdr_status train(tdr_call *call, void *context)
 {
 	const struct dataset *set = context;
 	int64_t share = tdr_arg_int(call, 1), shares = tdr_arg_int(call, 2), epochs = tdr_arg_int(call, 3), from, to;
-	tdr_rref *model;
-	tdr_status status = tdr_value_get_rref(tdr_arg(call, 0), &model);
+	tdr_rref *model = tdr_arg_rref(call, 0);
+	tdr_status status = TDR_OK;
 
 	if (share < 0 || share >= shares || shares > set->training_rows)
 		return tdr_fail(call, TDR_EINVAL, "there is no share %lld of %lld", (long long)share,

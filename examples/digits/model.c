@@ -3,8 +3,6 @@
 
 #include "../example.h"
 
-#define MODEL "digits::Model"
-
 enum {
 	PROGRESS_EVERY = 200
 };
@@ -26,30 +24,26 @@ tdr_value *model_new(void)
 		exit(1);
 	}
 	pthread_mutex_init(&model->lock, NULL);
-	return tdr_native(MODEL, model, model_free);
+	return tdr_native("digits::Model", model, model_free);
 }
 
 struct model *model_of(const tdr_value *value)
 {
 	void *model;
 
-	must(tdr_value_get_native(value, MODEL, &model), "model");
+	must(tdr_value_get_native(value, "digits::Model", &model), "model");
 	return model;
 }
 
 static tdr_status pull(tdr_call *call, void *context)
 {
-	struct model *model;
+	struct model *self = tdr_arg_native(call, 0);
 	tdr_tensor *copy;
-	void *self;
-	tdr_status status = tdr_value_get_native(tdr_arg(call, 0), MODEL, &self);
+	tdr_status status;
 
-	if (status != TDR_OK)
-		return status;
-	model = self;
-	pthread_mutex_lock(&model->lock);
-	status = tdr_tensor_copy_of(model->weights, TDR_F32, TDR_SHAPE(MODEL_ROWS, CLASSES), &copy);
-	pthread_mutex_unlock(&model->lock);
+	pthread_mutex_lock(&self->lock);
+	status = tdr_tensor_copy_of(self->weights, TDR_F32, TDR_SHAPE(MODEL_ROWS, CLASSES), &copy);
+	pthread_mutex_unlock(&self->lock);
 	if (status != TDR_OK)
 		return status;
 	status = tdr_return_tensor(call, copy);
@@ -62,25 +56,20 @@ static tdr_status push(tdr_call *call, void *context)
 	const tdr_tensor *gradient = tdr_arg_tensor(call, 1);
 	const float *slopes = tdr_tensor_data(gradient);
 	double loss = tdr_arg_float(call, 2), rate = tdr_arg_float(call, 3);
-	struct model *model;
+	struct model *self = tdr_arg_native(call, 0);
 	int64_t version;
-	void *self;
-	tdr_status status = tdr_value_get_native(tdr_arg(call, 0), MODEL, &self);
 
-	if (status != TDR_OK)
-		return status;
 	if (tdr_tensor_dtype(gradient) != TDR_F32 || tdr_tensor_numel(gradient) != MODEL_SIZE ||
 	    !tdr_tensor_is_contiguous(gradient))
 		return tdr_fail(call, TDR_ETYPE, "a gradient is a contiguous f32 tensor of %d x %d", MODEL_ROWS,
 		                CLASSES);
-	model = self;
-	pthread_mutex_lock(&model->lock);
+	pthread_mutex_lock(&self->lock);
 	for (int i = 0; i < MODEL_SIZE; i++)
-		model->weights[i] -= (float)rate * slopes[i];
-	version = ++model->version;
-	model->loss = version == 1 ? loss : 0.98 * model->loss + 0.02 * loss;
-	loss = model->loss;
-	pthread_mutex_unlock(&model->lock);
+		self->weights[i] -= (float)rate * slopes[i];
+	version = ++self->version;
+	self->loss = version == 1 ? loss : 0.98 * self->loss + 0.02 * loss;
+	loss = self->loss;
+	pthread_mutex_unlock(&self->lock);
 	if (version % PROGRESS_EVERY == 0) {
 		printf("version %5lld   loss %.3f   (last push: %s)\n", (long long)version, loss,
 		       tdr_call_worker_name(call));
@@ -91,8 +80,10 @@ static tdr_status push(tdr_call *call, void *context)
 
 void model_register(tdr_agent *agent)
 {
-	must(tdr_register(agent, MODEL "::pull(Any self) -> Tensor", pull, NULL, TDR_FUNCTION_INLINE), "register");
-	must(tdr_register(agent, MODEL "::push(Any self, Tensor gradient, *, float loss, float lr=0.1) -> int", push,
-	                  NULL, TDR_FUNCTION_INLINE),
+	must(tdr_register(agent, "digits::Model::pull(digits::Model self) -> Tensor", pull, NULL, TDR_FUNCTION_INLINE),
+	     "register");
+	must(tdr_register(
+		 agent, "digits::Model::push(digits::Model self, Tensor gradient, *, float loss, float lr=0.1) -> int",
+		 push, NULL, TDR_FUNCTION_INLINE),
 	     "register");
 }

@@ -2,8 +2,9 @@
 /*
  * Agents: members of a group, and the calls they make.
  *
- * An agent is made, given its functions, and then joins. Joining blocks until all members of the group have come; from then on
- * it serves calls, and makes them. Connections are made when the first call needs them.
+ * An agent is made, given its functions, and then joins. Joining a static group blocks until all its members have come, joining a
+ * dynamic one (tendril/group.h) until those who are there know of the newcomer; from then on it serves calls, and makes them.
+ * Connections are made when the first call needs them.
  */
 #ifndef TENDRIL_AGENT_H
 #define TENDRIL_AGENT_H
@@ -51,9 +52,10 @@ TDR_BEGIN_DECLS
 TDR_API tdr_agent *tdr_agent_new(const char *name, const tdr_agent_options *options);
 
 /*
- * Joins the group: meets the other members through the store, and returns when all have come. Errors: TDR_ESTATE (called
- * before), TDR_EEXISTS (two members share a name or a rank), TDR_EMISMATCH (members differ over the group's size),
- * TDR_ETIMEDOUT (names the ranks that are missing), TDR_EINVAL (rank, size or URL), TDR_EIO. All members fail alike.
+ * Joins the group: meets the other members through the store, and returns when all have come; in a dynamic group, when all who
+ * are there know of it. Errors: TDR_ESTATE (called before), TDR_EEXISTS (two members share a name or a rank), TDR_EMISMATCH
+ * (members differ over the group's size, or over whether it is dynamic), TDR_ETIMEDOUT (names the ranks that are missing, or
+ * who does not answer), TDR_EINVAL (rank, size or URL), TDR_EIO. All members of a static group fail alike.
  */
 TDR_API TDR_MUST_USE tdr_status tdr_join(tdr_agent *agent);
 
@@ -64,9 +66,10 @@ TDR_API void tdr_shutdown_options_init(tdr_shutdown_options *options);
 
 /*
  * Ends the agent and drops the caller's reference, also when it fails. Gracefully (the default): serves on until no member
- * has work under way, then leaves together with the others. Past the deadline leaves all the same, and returns
- * TDR_ETIMEDOUT with the names of those who did not arrive. Otherwise leaves at once. Calls still under way fail with
- * TDR_ESHUTDOWN. Not from inside a function or callback, nor while tdr_join runs (TDR_ESTATE; the reference is kept then).
+ * has work under way, then leaves together with the others; in a dynamic group until it has none itself, then tells the
+ * others. Past the deadline leaves all the same, and returns TDR_ETIMEDOUT with the names of those who did not arrive.
+ * Otherwise leaves at once. Calls still under way fail with TDR_ESHUTDOWN. Not from inside a function or callback, nor
+ * while tdr_join runs (TDR_ESTATE; the reference is kept then).
  */
 TDR_API tdr_status tdr_shutdown(tdr_agent *agent, const tdr_shutdown_options *options);
 

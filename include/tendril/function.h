@@ -6,10 +6,10 @@
  *
  *     ps::push(Tensor grad, *, float lr=0.1) -> int
  *
- * Types: Tensor, int (of 64 bits), float, complex, bool, Scalar (any of these four), str, bytes, Device, RRef, Any,
- * T[], T[N] (a list of N, or one T that stands for N of them), T? (None is allowed), (T, U), Dict(K, V). An alias
- * annotation, as in Tensor(a!), is read and has no effect. A parameter may have a default (`=0.1`, `=None`, `=True`,
- * `="text"`, `=[1, 2]`); those after `*` are taken by keyword only. `-> ()` returns nothing (None), `-> (Tensor values,
+ * Types: Tensor, int (of 64 bits), float, complex, bool, Scalar (any of these four), str, bytes, Device, RRef, Any, a C
+ * object by its type's name, as in replay::Buffer (see tdr_native), T[], T[N] (a list of N, or one T that stands for N of
+ * them), T? (None is allowed), (T, U), Dict(K, V). An alias annotation, as in Tensor(a!), is read and has no effect. A
+ * parameter may have a default (`=0.1`, `=None`, `=True`, `="text"`, `=[1, 2]`); those after `*` are taken by keyword only. `-> ()` returns nothing (None), `-> (Tensor values,
  * int count)` a tuple; without `->` anything may be returned. Functions that share a name differ by overload, as in
  * aten::add.Tensor; who calls aten::add gets the first that takes the arguments.
  *
@@ -77,6 +77,8 @@ TDR_API int64_t tdr_arg_int(const tdr_call *call, size_t index);        /* 0 for
 TDR_API double tdr_arg_float(const tdr_call *call, size_t index);       /* 0 for None */
 TDR_API bool tdr_arg_bool(const tdr_call *call, size_t index);          /* false for None */
 TDR_API const char *tdr_arg_string(const tdr_call *call, size_t index); /* NULL for None */
+TDR_API tdr_rref *tdr_arg_rref(const tdr_call *call, size_t index);     /* NULL for None */
+TDR_API void *tdr_arg_native(const tdr_call *call, size_t index);       /* the C object; NULL for None */
 TDR_API bool tdr_arg_is_none(const tdr_call *call, size_t index);
 
 /* ---- returning: exactly once a call; a second time is TDR_ESTATE ---- */

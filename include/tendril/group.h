@@ -18,8 +18,8 @@ typedef enum tdr_member_event {
 } tdr_member_event;
 
 /* `worker` as tdr_worker_at gives it, also of one who is gone; `reason` says more, and is valid during the call. */
-typedef void tdr_member_function(tdr_agent *agent, tdr_worker worker, tdr_member_event event, const char *reason,
-                                 void *context);
+typedef void (*tdr_member_function)(tdr_agent *agent, tdr_worker worker, tdr_member_event event, const char *reason,
+                                    void *context);
 
 TDR_BEGIN_DECLS
 
@@ -28,7 +28,7 @@ TDR_BEGIN_DECLS
  * a thread of the engine that holds no lock; it must not wait. None is called once tdr_shutdown has returned. To be set before
  * joining: TDR_ESTATE.
  */
-TDR_API TDR_MUST_USE tdr_status tdr_agent_on_member(tdr_agent *agent, tdr_member_function *function, void *context);
+TDR_API TDR_MUST_USE tdr_status tdr_agent_on_member(tdr_agent *agent, tdr_member_function function, void *context);
 
 /* How often the members have changed, as this agent knows: 1 in a static group, 0 before joining. The same number means the
  * same members to every agent of a group. */

@@ -22,6 +22,7 @@
 #include <string.h>
 
 #define MAX_NAME 127
+#define STORE_MS 1000 /* for an answer of the store, at the least */
 
 static const char *const state_names[] = {
 #define AGENT_STATE_NAME(name, text) [name] = text,
@@ -140,8 +141,9 @@ static void on_broken(void *context, struct link *link, const char *text)
 {
 	struct peer *peer = link_user(link);
 
-	if (peer)
-		outgoing_fail_all(peer, TDR_EUNKNOWN_OUTCOME, text, false, link_epoch(link));
+	if (!peer)
+		return;
+	outgoing_fail_all(peer, TDR_EUNKNOWN_OUTCOME, text, false, link_epoch(link));
 	references_peer_broke(peer);
 }
 
@@ -313,6 +315,9 @@ void agent_drop(tdr_agent *agent)
 
 void agent_become_member(tdr_agent *agent)
 {
+	/* From now on the store is asked by the way, and by threads that have more to do than to wait for it. */
+	if (agent->membership.dynamic && !agent->options.store)
+		tdr_store_set_timeout(agent->store, MAX_OF(agent->options.heartbeat_bound_ms, (int64_t)STORE_MS));
 	(void)agent_set_state(agent, AGENT_JOINING, AGENT_MEMBER);
 	links_admit(agent->links); /* not before: what others call may want to call in turn */
 	LOG(TDR_LOG_INFO, "event=joined worker=%s rank=%u size=%u address=%s", agent->name, agent->self.id,
@@ -463,6 +468,7 @@ static tdr_status leave_alone(tdr_agent *agent, int64_t deadline_ms)
 	    TDR_OK) /* before the others hear that we are no member any more */
 		LOG(TDR_LOG_WARN, "event=references_left worker=%s error=\"%s\"", agent->name, tdr_last_error());
 	membership_leave(agent, deadline_ms);
+	idle = agent_await_idle(agent, deadline_ms) && idle; /* what was called before everybody had heard */
 	if (!idle && agent_state(agent) == AGENT_LEAVING)
 		return error_set(TDR_ETIMEDOUT, "calls were still under way (tdr_dump tells which)");
 	return TDR_OK;

@@ -54,10 +54,11 @@ static tdr_status pass(struct reference *reference, struct peer *to, struct rref
 		status = references_lock(to->agent);
 	if (status != TDR_OK)
 		return status;
+	rrefs_peer_connected(references_peer(to), link_epoch(to->link));
 	if (reference->role == ROLE_OWNER)
-		status = rrefs_pass_owned(&reference->owned->owned, references_peer(to), ret_passed);
+		status = rrefs_pass_owned(&reference->owned->owned, &to->rrefs, ret_passed);
 	else
-		status = rrefs_pass_user(&reference->user, references_peer(to), ret_passed);
+		status = rrefs_pass_user(&reference->user, &to->rrefs, ret_passed);
 	references_unlock(to->agent);
 	return status;
 }

@@ -258,6 +258,20 @@ static tdr_status await_newer_view(tdr_agent *agent, const struct view *old, int
 	return TDR_OK;
 }
 
+/*
+ * A member of a gather of all is gone. All come back from it with the view without that member, as far as this can be had, so that their
+ * next one is of the same view, too. Returns `status`, with its text.
+ */
+static tdr_status await_eviction(tdr_agent *agent, const struct view *view, int64_t deadline_ms, tdr_status status)
+{
+	int64_t bound_ms = deadline_after(agent->options.heartbeat_bound_ms);
+	char text[ERROR_TEXT_SIZE];
+
+	snprintf(text, sizeof(text), "%s", tdr_last_error());
+	(void)await_newer_view(agent, view, deadline_ms ? MIN_OF(deadline_ms, bound_ms) : bound_ms);
+	return error_set(status, "%s", text);
+}
+
 tdr_status gather(tdr_agent *agent, const char *topic, tdr_value *value, const uint32_t *ids, uint32_t count,
                   int64_t timeout_ms, struct gathered *ret_gathered)
 {
@@ -269,6 +283,8 @@ tdr_status gather(tdr_agent *agent, const char *topic, tdr_value *value, const u
 		int64_t left = deadline_ms ? MAX_OF(deadline_ms - clock_ms(), (int64_t)1) : TDR_TIMEOUT_NEVER;
 
 		status = gather_once(agent, topic, value, ids, count, left, &view, ret_gathered);
+		if ((status == TDR_EWORKERGONE || status == TDR_EUNREACHABLE) && agent->membership.dynamic && !ids)
+			return await_eviction(agent, view, deadline_ms, status);
 		if (status != GATHER_SUPERSEDED)
 			return status;
 		status = await_newer_view(agent, view, deadline_ms);

@@ -154,11 +154,11 @@ struct stranger {
 #define MAX_STRANGERS 64
 
 struct membership {
-	bool dynamic;              /* set by tdr_join */
-	_Atomic uint64_t lineage;  /* of the group's table; 0 before joining */
-	struct token token;        /* of the thread that joins or leaves */
-	char fenced_text[256];     /* written before the state becomes AGENT_FENCED */
-	tdr_member_function *tell; /* the program's; set before joining */
+	bool dynamic;             /* set by tdr_join */
+	_Atomic uint64_t lineage; /* of the group's table; 0 before joining */
+	struct token token;       /* of the thread that joins or leaves */
+	char fenced_text[256];    /* written before the state becomes AGENT_FENCED */
+	tdr_member_function tell; /* the program's; set before joining */
 	void *tell_context;
 
 	pthread_mutex_t lock; /* guards what follows */
@@ -167,6 +167,7 @@ struct membership {
 	bool told_inside;     /* it runs */
 	struct task tell_task;
 	bool wanted;      /* a look at the table */
+	bool disowned;    /* a member says that we were evicted */
 	bool looking;     /* `look_task` is queued or runs */
 	bool look_inside; /* it runs */
 	bool look_timed;  /* `look_timer` is set */
@@ -192,8 +193,8 @@ struct references {
 	struct list settled, user_released, owned_released,
 	    lost; /* what is to be done when the lock has been given up */
 	struct timer flush, retry;
-	bool flush_set, retry_set; /* each setting that has not fired holds the agent */
-	struct list idle_waiters;  /* for all that is under way to end */
+	int64_t flush_due_ms, retry_due_ms; /* 0: not set; each setting that has not fired holds the agent */
+	struct list idle_waiters;           /* for all that is under way to end */
 };
 
 /* ---- the agent ---- */

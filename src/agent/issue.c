@@ -276,9 +276,10 @@ static tdr_status try(tdr_agent *agent, struct issue *issue, tdr_future *future)
 	if (status == TDR_OK)
 		status = issue_hooks(outgoing, issue->args, issue->kwargs);
 	if (status == TDR_OK)
-		status = encode_call(&encoder, outgoing, scope.depth + 1, issue);
+		status =
+		    await_credit(outgoing, deadline_ms); /* before references are passed: see rrefs_peer_connected */
 	if (status == TDR_OK)
-		status = await_credit(outgoing, deadline_ms);
+		status = encode_call(&encoder, outgoing, scope.depth + 1, issue);
 	if (status == TDR_OK) {
 		status = launch(outgoing, &encoder, deadline_ms);
 		outgoing = status == TDR_OK ? NULL : outgoing;
@@ -286,6 +287,8 @@ static tdr_status try(tdr_agent *agent, struct issue *issue, tdr_future *future)
 	if (outgoing) {
 		char text[ERROR_TEXT_SIZE];
 
+		if (issue->creates) /* whatever interceptors make of it: nothing has been created */
+			reference_created(issue->creates, status, tdr_last_error());
 		status = not_launched(outgoing, status);
 		snprintf(text, sizeof(text), "%s", tdr_last_error());
 		cargo_withdraw(&outgoing->cargo);
@@ -323,7 +326,7 @@ void issue_run(tdr_agent *agent, struct issue *issue, tdr_future *future)
 		return;
 	snprintf(text, sizeof(text), "%s", tdr_last_error());
 	if (issue->creates)
-		reference_created(issue->creates, status, text);
+		reference_created(issue->creates, status, text); /* once is enough, twice does no harm */
 	future_complete(future, status, NULL, text, NULL);
 }
 

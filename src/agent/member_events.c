@@ -137,7 +137,7 @@ void member_note_gone(struct peer *peer, const char *text)
 
 /* ---- for the program ---- */
 
-tdr_status tdr_agent_on_member(tdr_agent *agent, tdr_member_function *function, void *context)
+tdr_status tdr_agent_on_member(tdr_agent *agent, tdr_member_function function, void *context)
 {
 	if (forked(agent->fork_generation))
 		return error_set(TDR_EFORKED, "agent '%s' belongs to the parent process", agent->name);

@@ -287,16 +287,19 @@ static void run_look(struct task *task)
 	tdr_agent *agent = container_of(membership, tdr_agent, membership);
 	tdr_status status = TDR_OK;
 	uint64_t begun;
-	bool may;
+	bool may, disowned;
 
 	pthread_mutex_lock(&membership->lock);
 	may = !membership->closed && can_look(agent);
 	membership->look_inside = true;
 	membership->wanted = false;
 	begun = ++membership->looks_begun;
+	disowned = membership->disowned;
 	pthread_mutex_unlock(&membership->lock);
 	if (may)
 		status = look(agent);
+	if (status != TDR_OK && disowned) /* a member's word will do; the table would have said when */
+		fence(agent, 0);
 	if (status != TDR_OK)
 		LOG(membership->looks_failed > 0 ? TDR_LOG_DEBUG : TDR_LOG_WARN,
 		    "event=table_not_read worker=%s error=\"%s\"", agent->name, tdr_last_error());
@@ -374,6 +377,8 @@ void membership_gone(struct peer *peer, tdr_status status, const char *text)
 	const struct identity *who = link_peer(peer->link);
 
 	if (!agent->membership.dynamic) {
+		if (agent_state(agent) != AGENT_MEMBER)
+			return; /* all leave together */
 		pthread_mutex_lock(&agent->view_lock);
 		member_note_gone(peer, text);
 		pthread_mutex_unlock(&agent->view_lock);
@@ -381,10 +386,12 @@ void membership_gone(struct peer *peer, tdr_status status, const char *text)
 	}
 	if (!can_look(agent))
 		return;
-	if (status == TDR_EFENCED)
-		fence(agent, 0);
-	else if (view_by_id(agent_view(agent), who->id) == peer)
-		membership_look(agent);
+	if (status != TDR_EFENCED && view_by_id(agent_view(agent), who->id) != peer)
+		return;
+	pthread_mutex_lock(&agent->membership.lock);
+	agent->membership.disowned = agent->membership.disowned || status == TDR_EFENCED;
+	want_look(&agent->membership);
+	pthread_mutex_unlock(&agent->membership.lock);
 }
 
 /* Whether looks at the table have shown that this one is no member; with the lock held. */
@@ -415,14 +422,16 @@ enum refusal membership_stranger(tdr_agent *agent, const struct identity *who)
 		return REFUSED_STRANGER;
 	if (!can_look(agent))
 		return REFUSED_EARLY;
+	pthread_mutex_lock(&membership->lock);
+	known = is_known_stranger(membership, who->incarnation);
+	pthread_mutex_unlock(&membership->lock);
+	/* Only now, so that what the look has brought is seen. */
 	peer = agent_peer_by_incarnation(agent, who->id, who->incarnation);
 	if (peer && view_by_id(agent_view(agent), who->id) != peer)
-		return REFUSED_FENCED;
-	pthread_mutex_lock(&membership->lock);
-	known = !peer && is_known_stranger(membership, who->incarnation);
+		return atomic_load(&peer->left) ? REFUSED_STRANGER : REFUSED_FENCED;
+	known = known && !peer;
 	if (!known)
-		want_look(membership);
-	pthread_mutex_unlock(&membership->lock);
+		membership_look(agent);
 	return known ? REFUSED_UNKNOWN : REFUSED_EARLY;
 }
 

@@ -98,6 +98,8 @@ void outgoing_finish(struct outgoing *outgoing, tdr_status status, tdr_value *va
 	tdr_value *detail = status != TDR_OK ? TAKE_PTR(value) : NULL;
 	char *copy = NULL;
 
+	if (outgoing->creates) /* whatever interceptors make of the outcome */
+		reference_created(reference_of(outgoing->creates), status, text);
 	if (outgoing->passage) {
 		copy =
 		    text ? strdup(text) : NULL; /* hooks may fail at things of their own, and change tdr_last_error */
@@ -106,8 +108,6 @@ void outgoing_finish(struct outgoing *outgoing, tdr_status status, tdr_value *va
 	}
 	count_outcome(&agent->metrics, status);
 	count_latency(&agent->metrics, clock_ns() - outgoing->started_ns);
-	if (outgoing->creates)
-		reference_created(reference_of(outgoing->creates), status, text);
 	future_complete(outgoing->future, status, status == TDR_OK ? TAKE_PTR(value) : TAKE_PTR(detail), text,
 	                traceback);
 	if (status != TDR_OK)

@@ -81,7 +81,7 @@ static void end(tdr_rref *rref)
 		return; /* the parent has it still; and who holds the locks here is not known */
 	if (reference->role == ROLE_OWNER)
 		owned_value_put(reference->agent, reference->owned);
-	if (reference->role == ROLE_USER && references_lock(reference->agent) == TDR_OK) {
+	if (reference->role == ROLE_USER && references_enter(reference->agent)) {
 		rrefs_user_unref(&reference->user);
 		references_unlock(reference->agent);
 	}
@@ -153,16 +153,16 @@ static tdr_status failure_of(const struct reference *reference)
 	                 reference->text ? reference->text : tdr_status_text(reference->status));
 }
 
-/* Why the machine gave a user up. */
-static tdr_status find_failure(struct reference *reference)
+/* Why the machine gave a user up. `counted`: the owner may count it. */
+static tdr_status find_failure(const struct reference *reference, bool counted)
 {
-	struct peer *owner = peer_of(reference->user.owner);
+	const struct peer *owner = peer_of(reference->user.owner);
 	const char *name = link_peer(owner->link)->name;
 	tdr_status status = link_check(owner->link);
 
 	if (status != TDR_OK)
 		return error_prefix(status, "the reference's owner is gone");
-	if (reference->user.counted)
+	if (counted)
 		return error_set(TDR_ETIMEDOUT, "worker '%s', the reference's owner, did not confirm it", name);
 	return error_set(TDR_ENOTFOUND,
 	                 "worker '%s' does not have what the reference stands for any more: the worker that passed it "
@@ -170,28 +170,41 @@ static tdr_status find_failure(struct reference *reference)
 	                 name);
 }
 
+tdr_status reference_failure(struct reference *reference)
+{
+	tdr_agent *agent = reference->agent;
+	bool failed = false, counted = false, over = false;
+	tdr_status status;
+
+	pthread_mutex_lock(&agent->references.lock);
+	status = failure_of(reference);
+	if (status == TDR_OK && reference->role == ROLE_USER) {
+		failed = reference->user.failed;
+		counted = reference->user.counted;
+		over = !agent->references.machine && !reference->user.confirmed;
+	}
+	pthread_mutex_unlock(&agent->references.lock);
+	if (!failed)
+		return over ? error_set(TDR_ESHUTDOWN, "agent '%s' has been shut down", agent->name) : status;
+	status = find_failure(reference, counted);
+	pthread_mutex_lock(&agent->references.lock);
+	keep_failure(reference, status, tdr_last_error());
+	status = failure_of(reference);
+	pthread_mutex_unlock(&agent->references.lock);
+	return status;
+}
+
 void reference_settled(struct reference *reference)
 {
 	tdr_agent *agent = reference->agent;
+	tdr_status status = reference_failure(reference);
 	tdr_future *future;
-	tdr_status status = TDR_OK;
-	bool has_failed;
 
 	pthread_mutex_lock(&agent->references.lock);
-	has_failed = reference->user.state == USER_FAILED;
-	pthread_mutex_unlock(&agent->references.lock);
-	if (has_failed)
-		status = find_failure(reference);
-	pthread_mutex_lock(&agent->references.lock);
-	if (has_failed) {
-		keep_failure(reference, status, tdr_last_error());
-		status = failure_of(reference);
-	}
 	future = tdr_future_ref(reference->settled);
 	pthread_mutex_unlock(&agent->references.lock);
 	if (future)
-		future_complete(future, status, status == TDR_OK ? tdr_none() : NULL,
-		                status == TDR_OK ? NULL : tdr_last_error(), NULL);
+		future_complete(future, status, status == TDR_OK ? tdr_none() : NULL, tdr_last_error(), NULL);
 	tdr_future_unref(future);
 	reference_drop_memory(reference);
 }
@@ -214,16 +227,6 @@ bool reference_is_settled(struct reference *reference, tdr_future **ret_settled)
 	return settled;
 }
 
-tdr_status reference_failure(struct reference *reference)
-{
-	tdr_status status;
-
-	pthread_mutex_lock(&reference->agent->references.lock);
-	status = failure_of(reference);
-	pthread_mutex_unlock(&reference->agent->references.lock);
-	return status;
-}
-
 tdr_status reference_check(struct reference *reference, const char *what)
 {
 	tdr_agent *agent = reference->agent;
@@ -234,12 +237,12 @@ tdr_status reference_check(struct reference *reference, const char *what)
 	if (forked(reference->head.fork_generation))
 		return error_set(TDR_EFORKED, "the reference belongs to the parent process");
 	pthread_mutex_lock(&agent->references.lock);
-	status = failure_of(reference);
 	if (reference->role == ROLE_USER)
 		deleted = !agent->references.machine || reference->user.let_go;
+	status = failure_of(reference);
 	pthread_mutex_unlock(&agent->references.lock);
 	if (status != TDR_OK || !deleted)
-		return status;
+		return status == TDR_OK ? reference_failure(reference) : status;
 	print(&reference->head, name, sizeof(name));
 	return error_set(TDR_ESTATE, "%s has been deleted. Cannot call %s%s after deletion.", name, what,
 	                 strchr(what, '(') ? " on it" : "");
@@ -260,7 +263,7 @@ void reference_created(struct reference *reference, tdr_status status, const cha
 			owned_value_fail(agent, reference->owned, status, why);
 		return;
 	}
-	if (references_lock(agent) != TDR_OK)
+	if (!references_enter(agent))
 		return;
 	if (status != TDR_OK && reference->user.state == USER_CREATING)
 		keep_failure(reference, status, why);

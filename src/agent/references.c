@@ -202,7 +202,7 @@ static void on_flush(struct timer *timer)
 	tdr_agent *agent = container_of(timer, tdr_agent, references.flush);
 
 	pthread_mutex_lock(&agent->references.lock);
-	agent->references.flush_set = false;
+	agent->references.flush_due_ms = 0;
 	pthread_mutex_unlock(&agent->references.lock);
 	flush(agent);
 	agent_drop(agent);
@@ -213,7 +213,7 @@ static void on_retry(struct timer *timer)
 	tdr_agent *agent = container_of(timer, tdr_agent, references.retry);
 
 	pthread_mutex_lock(&agent->references.lock);
-	agent->references.retry_set = false;
+	agent->references.retry_due_ms = 0;
 	if (agent->references.machine)
 		rrefs_tick(agent->references.machine, clock_ms());
 	references_unlock(agent);
@@ -222,31 +222,45 @@ static void on_retry(struct timer *timer)
 
 /* ---- the lock ---- */
 
-tdr_status references_lock(tdr_agent *agent)
+bool references_enter(tdr_agent *agent)
 {
 	pthread_mutex_lock(&agent->references.lock);
 	if (agent->references.machine)
-		return TDR_OK;
+		return true;
 	pthread_mutex_unlock(&agent->references.lock);
+	return false;
+}
+
+tdr_status references_lock(tdr_agent *agent)
+{
+	if (references_enter(agent))
+		return TDR_OK;
 	if (agent_state(agent) == AGENT_LEFT)
 		return error_set(TDR_ESHUTDOWN, "agent '%s' has been shut down", agent->name);
 	return error_set(TDR_ESTATE, "agent '%s' has not joined a group yet: call tdr_join first", agent->name);
 }
 
-static void start_timer(tdr_agent *agent, struct timer *timer, bool *set, int64_t due_ms)
+/* Sets a timer, unless it is set to an earlier moment; *set is that moment, 0 if it is not set. */
+static void start_timer(tdr_agent *agent, struct timer *timer, int64_t *set, int64_t due_ms)
 {
-	if (*set)
+	bool was_set = *set > 0;
+
+	if (was_set && *set <= due_ms)
 		return;
-	*set = true;
-	agent_hold(agent);
+	/* Where it cannot be taken back it is about to fire, and will look again. */
+	if (was_set && !timer_clear(agent->engine, timer))
+		return;
+	if (!was_set)
+		agent_hold(agent);
+	*set = due_ms;
 	timer_set(agent->engine, timer, due_ms);
 }
 
-static void stop_timer(tdr_agent *agent, struct timer *timer, bool *set)
+static void stop_timer(tdr_agent *agent, struct timer *timer, int64_t *set)
 {
-	if (!*set || !timer_clear(agent->engine, timer))
+	if (*set == 0 || !timer_clear(agent->engine, timer))
 		return;
-	*set = false;
+	*set = 0;
 	agent_drop(agent);
 }
 
@@ -282,16 +296,15 @@ static bool take_undone(struct references *references, struct undone *ret_undone
 	return node != NULL;
 }
 
-static void do_undone(const struct undone *undone)
+static void do_undone(tdr_agent *agent, const struct undone *undone)
 {
 	if (undone->settled)
 		reference_settled(undone->settled);
 	if (undone->lost) {
-		future_complete(
-		    undone->lost->value, TDR_ENOTFOUND, NULL,
+		owned_value_end(
+		    agent, undone->lost, TDR_ENOTFOUND,
 		    "the reference was never created: the worker that was to create it is gone, or has given "
-		    "it up",
-		    NULL);
+		    "it up");
 		owned_value_drop_memory(undone->lost);
 	}
 	/* Only at the agent's end does anybody still wait for what is released. */
@@ -302,8 +315,7 @@ static void do_undone(const struct undone *undone)
 		reference_drop_memory(undone->user_released);
 	}
 	if (undone->owned_released) {
-		future_complete(undone->owned_released->value, TDR_ESHUTDOWN, NULL, "the agent has been shut down",
-		                NULL);
+		owned_value_end(agent, undone->owned_released, TDR_ESHUTDOWN, "the agent has been shut down");
 		owned_value_drop_memory(undone->owned_released);
 	}
 }
@@ -316,31 +328,60 @@ static bool plan_letters(tdr_agent *agent)
 	bool waiting = !list_empty(&references->posted);
 
 	if (due_ms > 0)
-		start_timer(agent, &references->retry, &references->retry_set, due_ms);
+		start_timer(agent, &references->retry, &references->retry_due_ms, due_ms);
 	if (waiting && !references->hurried)
-		start_timer(agent, &references->flush, &references->flush_set, clock_ms() + FLUSH_MS);
+		start_timer(agent, &references->flush, &references->flush_due_ms, clock_ms() + FLUSH_MS);
 	return waiting && references->hurried;
+}
+
+/*
+ * Does all that is undone, also what comes of doing it: a value that goes may be the last to hold another reference, and a chain of
+ * such is to be followed here, not by each link's coming back in here. With the lock held, which is given up meanwhile.
+ */
+static void do_all_undone(tdr_agent *agent)
+{
+	static _Thread_local const tdr_agent *at_it;
+	const tdr_agent *before = at_it;
+	struct undone undone;
+
+	if (at_it == agent)
+		return; /* whoever called us does it */
+	at_it = agent;
+	while (take_undone(&agent->references, &undone)) {
+		pthread_mutex_unlock(&agent->references.lock);
+		do_undone(agent, &undone);
+		pthread_mutex_lock(&agent->references.lock);
+	}
+	at_it = before;
+}
+
+/* Whether anything is to be done or sent at once; the lock is held. */
+static bool is_busy(const struct references *references)
+{
+	return !list_empty(&references->settled) || !list_empty(&references->lost) ||
+	       !list_empty(&references->user_released) || !list_empty(&references->owned_released) ||
+	       (references->hurried && !list_empty(&references->posted));
 }
 
 void references_unlock(tdr_agent *agent)
 {
 	struct references *references = &agent->references;
-	struct undone undone;
-	bool soon = false;
+	bool busy = is_busy(references), soon = false;
+	struct error_kept kept;
 
-	while (unlikely(take_undone(references, &undone))) {
-		pthread_mutex_unlock(&references->lock);
-		do_undone(&undone);
-		pthread_mutex_lock(&references->lock);
+	if (unlikely(busy)) {
+		error_keep(&kept);
+		do_all_undone(agent);
 	}
-	if (references->machine) {
+	if (references->machine)
 		soon = plan_letters(agent);
-		for (struct list *node; (node = list_shift(&references->idle_waiters));)
-			waiter_wake(list_entry(node, struct waiter, node)); /* to look again */
-	}
+	for (struct list *node; (node = list_shift(&references->idle_waiters));)
+		waiter_wake(list_entry(node, struct waiter, node)); /* to look again */
 	pthread_mutex_unlock(&references->lock);
 	if (soon)
 		flush(agent);
+	if (unlikely(busy))
+		error_restore(&kept);
 }
 
 /* ---- life ---- */
@@ -397,8 +438,8 @@ void references_end(tdr_agent *agent)
 		pthread_mutex_unlock(&references->lock);
 		return;
 	}
-	stop_timer(agent, &references->flush, &references->flush_set);
-	stop_timer(agent, &references->retry, &references->retry_set);
+	stop_timer(agent, &references->flush, &references->flush_due_ms);
+	stop_timer(agent, &references->retry, &references->retry_due_ms);
 	list_init(&references->posted);
 	references->machine = rrefs_free(references->machine);
 	references_unlock(agent);
@@ -432,8 +473,10 @@ void references_peer_gone(struct peer *peer)
 void references_peer_broke(struct peer *peer)
 {
 	pthread_mutex_lock(&peer->agent->references.lock);
-	if (peer->rrefs.machine && peer->agent->references.machine)
+	if (peer->rrefs.machine && peer->agent->references.machine) {
+		rrefs_peer_connected(&peer->rrefs, link_epoch(peer->link));
 		rrefs_peer_broke(&peer->rrefs);
+	}
 	references_unlock(peer->agent);
 }
 
@@ -514,12 +557,28 @@ tdr_status references_let_go(tdr_agent *agent, bool alone, int64_t deadline_ms)
 	return references_report_leaks(agent);
 }
 
+/* Unless the agent is leaving, references may be made and taken again. */
+static void reopen(tdr_agent *agent)
+{
+	if (references_lock(agent) != TDR_OK)
+		return;
+	if (agent_state(agent) == AGENT_MEMBER)
+		rrefs_reopen(agent->references.machine);
+	references_unlock(agent);
+}
+
 tdr_status tdr_rref_delete_all(tdr_agent *agent, int64_t timeout_ms)
 {
+	char text[ERROR_TEXT_SIZE];
+	tdr_status status;
+
 	if (forked(agent->fork_generation))
 		return error_set(TDR_EFORKED, "agent '%s' belongs to the parent process", agent->name);
 	if (engine_is_inline())
 		return error_set(TDR_ESTATE, "tdr_rref_delete_all was called from inside a callback or an inline "
 		                             "function: it would stop the engine");
-	return references_let_go(agent, false, timeout_ms > 0 ? deadline_after(timeout_ms) : 0);
+	status = references_let_go(agent, false, timeout_ms > 0 ? deadline_after(timeout_ms) : 0);
+	snprintf(text, sizeof(text), "%s", tdr_last_error());
+	reopen(agent);
+	return status == TDR_OK ? TDR_OK : error_set(status, "%s", text);
 }

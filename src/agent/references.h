@@ -18,9 +18,11 @@
 struct owned_value {
 	struct refcount memory; /* the machine's, and one for each handle of the program */
 	struct rref_owned owned;
-	struct list node;  /* on one of the lists of what is to be done */
-	tdr_future *value; /* counted: completes with the value, or the error in its place */
-	size_t bytes;      /* that the value takes, once it is there */
+	struct list node;    /* on one of the lists of what is to be done */
+	struct list fetches; /* that wait for it; guarded by the lock */
+	tdr_future *value;   /* counted: completes with the value, or the error in its place */
+	bool taken_up;       /* created by a call to ourselves, which has come; guarded by the lock, too */
+	size_t bytes;        /* that the value takes, once it is there; the same */
 };
 
 /* X(name, text) */
@@ -64,8 +66,11 @@ tdr_status references_register(tdr_agent *agent);
 tdr_status references_open(tdr_agent *agent);
 void references_end(tdr_agent *agent);
 
-/* TDR_ESTATE or TDR_ESHUTDOWN, without the lock, where there is no machine. */
+/* TDR_ESTATE or TDR_ESHUTDOWN, without the lock, where there is no machine; `enter` says so by false, and sets no error. */
 tdr_status references_lock(tdr_agent *agent);
+bool references_enter(tdr_agent *agent);
+
+/* Keeps the last error as it was. */
 void references_unlock(tdr_agent *agent);
 
 /* The machine's side of a peer; with the lock held. */
@@ -102,11 +107,27 @@ tdr_status owned_value_new(tdr_agent *agent, tdr_value *value, struct owned_valu
 /* Memory for one that the machine expects; NULL when there is none. */
 struct owned_value *owned_value_alloc(tdr_agent *agent);
 
-/* The outcome of its creating function, and the end of that function's handle. `value` is given away. */
+/*
+ * The outcome of its creating function, and the end of that function's handle. `value` is given away. What waits for it is added to
+ * `ret_fetches`, for fetches_finish.
+ */
 void owned_value_store(tdr_agent *agent, struct owned_value *owned, tdr_status status, tdr_value *value,
-                       const char *text, const char *traceback);
-/* Of a value that is pending, without the handle: it fails, unless it has come. */
+                       const char *text, const char *traceback, struct list *ret_fetches);
+
+/* Of a value that was to be created by a call to ourselves, which has failed: it fails, unless the call has come. */
 void owned_value_fail(tdr_agent *agent, struct owned_value *owned, tdr_status status, const char *text);
+
+/* Completes its future with an error, unless it is done, and answers what waits for it; true if it was not. Without the lock. */
+bool owned_value_end(tdr_agent *agent, struct owned_value *owned, tdr_status status, const char *text);
+
+/* Lets a fetch wait for the value; false if that has come. */
+bool owned_value_await(tdr_agent *agent, struct owned_value *owned, struct list *fetch);
+
+/*
+ * A future (counted; NULL for lack of memory) of its own for whoever waits for the value, up to `timeout_ms` (not positive: as
+ * long as it takes).
+ */
+tdr_future *owned_value_fetch(tdr_agent *agent, struct owned_value *owned, int64_t timeout_ms);
 
 /* Ends a handle of the machine's and its memory. */
 void owned_value_put(tdr_agent *agent, struct owned_value *owned);
@@ -168,6 +189,11 @@ void cargo_in(struct cargo *cargo, struct decoder *decoder);
 
 /* The message was not sent, or failed. Once. */
 void cargo_withdraw(struct cargo *cargo);
+
+/* ---- fetch.c ---- */
+
+/* Answers those that have waited for what is there now. */
+void fetches_finish(tdr_agent *agent, struct list *fetches);
 
 /* ---- what a call has to do with references beside its arguments ---- */
 

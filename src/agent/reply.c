@@ -92,8 +92,10 @@ tdr_status answer(struct peer *peer, uint64_t call_id, tdr_passage *passage, str
                   tdr_status status, tdr_value *value, const char *text, const char *traceback)
 {
 	tdr_value *metadata = NULL, *detail = status != TDR_OK ? TAKE_PTR(value) : NULL;
+	struct list fetches;
 	char *copy = NULL;
 
+	list_init(&fetches);
 	if (passage) {
 		copy =
 		    text ? strdup(text) : NULL; /* hooks may fail at things of their own, and change tdr_last_error */
@@ -108,7 +110,7 @@ tdr_status answer(struct peer *peer, uint64_t call_id, tdr_passage *passage, str
 	}
 	if (creates) {
 		owned_value_store(peer->agent, creates, status, status == TDR_OK ? TAKE_PTR(value) : TAKE_PTR(detail),
-		                  text, traceback);
+		                  text, traceback, &fetches);
 		status = TDR_OK;
 	}
 	if (status == TDR_OK) {
@@ -120,5 +122,6 @@ tdr_status answer(struct peer *peer, uint64_t call_id, tdr_passage *passage, str
 	tdr_value_unref(value);
 	tdr_value_unref(detail);
 	free(copy);
+	fetches_finish(peer->agent, &fetches);
 	return status;
 }

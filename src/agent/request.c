@@ -16,7 +16,6 @@ void request_init(struct request *request, struct peer *peer, const struct messa
 	    .deadline_ms = deadline_after(message->time_left_ms),
 	    .cost = message_cost(message),
 	};
-	list_init(&request->node);
 	cargo_init(&request->cargo, peer);
 }
 
@@ -152,6 +151,7 @@ tdr_status request_take_references(struct request *request)
 			                      &owned);
 		if (status == TDR_OK) {
 			request->creates = owned_value_of(owned);
+			request->creates->taken_up = true;
 			refcount_get(&request->creates->memory);
 		}
 	}
@@ -183,7 +183,10 @@ static tdr_status find_method(struct request *request, const tdr_value *value)
 	full = malloc(room);
 	if (!full)
 		return error_nomem();
-	snprintf(full, room, "%s::%.*s", type, (int)request->name_size, request->name);
+	memcpy(full, type, strlen(type));
+	memcpy(full + strlen(type), "::", 2);
+	memcpy(full + strlen(type) + 2, request->name, request->name_size);
+	full[room - 1] = '\0';
 	free(request->kept_name); /* the short one may be there */
 	request->name = request->kept_name = full;
 	request->name_size = room - 1;
@@ -208,16 +211,12 @@ tdr_status request_put_target_first(struct request *request)
 	return tdr_value_status(args);
 }
 
-tdr_future *request_next_obstacle(struct request *request)
+bool request_has_to_wait(const struct request *request)
 {
-	while (request->cargo.count > 0) {
-		tdr_future *settling = request->cargo.settling[--request->cargo.count];
-
-		if (!tdr_future_done(settling))
-			return settling;
-		tdr_future_unref(settling);
-	}
-	return request->on && !tdr_future_done(request->on->value) ? tdr_future_ref(request->on->value) : NULL;
+	for (size_t i = 0; i < request->cargo.count; i++)
+		if (!tdr_future_done(request->cargo.settling[i]))
+			return true;
+	return request->on && !tdr_future_done(request->on->value);
 }
 
 tdr_status request_keep_name(struct request *request)
@@ -231,16 +230,4 @@ tdr_status request_keep_name(struct request *request)
 	request->kept_name[request->name_size] = '\0';
 	request->name = request->kept_name;
 	return TDR_OK;
-}
-
-struct request *request_keep(struct request *request)
-{
-	struct request *kept = request_keep_name(request) == TDR_OK ? malloc(sizeof(*kept)) : NULL;
-
-	if (!kept)
-		return NULL;
-	*kept = *request;
-	list_init(&kept->node);
-	*request = (struct request){.peer = request->peer};
-	return kept;
 }

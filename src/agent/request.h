@@ -10,9 +10,6 @@
 
 struct request {
 	struct peer *peer;
-	struct list node; /* in peer->parked, while it waits */
-	bool cancelled;   /* while it waited */
-	int64_t parked_ns;
 	uint64_t call_id;
 	int64_t deadline_ms; /* 0: none */
 	size_t cost;
@@ -43,8 +40,8 @@ tdr_status request_read(const struct message *message, struct request *request);
 /* What the request creates comes to be known here, and what it is called on is found. */
 tdr_status request_take_references(struct request *request);
 
-/* What the request has to wait for next; counted; NULL: nothing. */
-tdr_future *request_next_obstacle(struct request *request);
+/* Whether the request has to wait for anything. */
+bool request_has_to_wait(const struct request *request);
 
 /* Puts the value that the request is called on before its arguments. The value is there. */
 tdr_status request_put_target_first(struct request *request);
@@ -52,8 +49,54 @@ tdr_status request_put_target_first(struct request *request);
 /* Makes its name a text of its own, with a NUL. Errors: TDR_ENOMEM. */
 tdr_status request_keep_name(struct request *request);
 
-/* Moves it to the heap, with its name, which the message had; NULL, and it stays where it is, when memory runs out. */
-struct request *request_keep(struct request *request);
+/* ---- parking.c ---- */
+
+/*
+ * A request that waits. Whoever claims it, once, goes on with it or refuses it: who brings the last of what it waits for, its
+ * deadline, a cancellation, or the end of its peer.
+ */
+struct parked {
+	struct refcount refs; /* of each who brings something, and of the timer while it is set */
+	struct request request;
+	struct list node; /* in peer->parked, until it is claimed; guarded by served_lock, as is: */
+	bool claimed;
+	struct list of_value; /* of a fetch: in the fetches of what it is called on; guarded by the references' lock */
+	_Atomic size_t left;  /* that it waits for */
+	int64_t since_ns;
+	struct timer timer;
+};
+
+/* Lets a request wait; it is moved. The caller has a reference. NULL, and it stays where it is, when memory runs out. */
+struct parked *parked_new(struct request *request);
+struct parked *parked_unref(struct parked *parked);
+
+/* True for the first one; parked_end follows when the request has been answered or runs. */
+bool parked_claim(struct parked *parked);
+void parked_end(struct parked *parked);
+
+/* Lets a request wait for references among its arguments and for what it is called on. False where memory runs out. */
+bool request_park(struct request *request);
+
+/* Refuses the one of a call, or all of a peer. */
+void parked_cancel(struct peer *peer, uint64_t call_id);
+void parked_cancel_all(struct peer *peer);
+void parked_dump(struct peer *peer, struct buffer *text);
+
+/* ---- serve.c ---- */
+
+/* Everything that the request needs is there: runs it, or lets it be run, or refuses it. */
+void request_start(struct request *request, unsigned turn);
+
+/* The request is not run: its caller is told why, or whoever uses the reference that it was to create. */
+void request_refuse(struct request *request, tdr_status status);
+
+/* ---- fetch.c ---- */
+
+/*
+ * Answers a fetch, or keeps it until its value is there; it is moved then. False: it is to be served as any other request is, since
+ * this is no turn to run anything, it wants more than a value, interceptors are to see it, or memory ran out.
+ */
+bool fetch_serve(struct request *request, unsigned turn);
 
 /* ---- reply.c ---- */
 

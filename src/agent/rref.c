@@ -124,12 +124,15 @@ tdr_rref *tdr_rref_new(tdr_agent *agent, tdr_value *value)
 
 /* ---- calls on the value ---- */
 
-/* A call to a reference's owner, on its value. On failure `issue` is of no use. */
-static tdr_status aim(struct reference *reference, const char *what, struct issue *issue)
+/* A call to a reference's owner, on its value, for `what` ("to_here()"). On failure `issue` is of no use. */
+static tdr_status aim(struct reference *reference, const char *what, const char *function, tdr_value **args,
+                      tdr_value **kwargs, const tdr_rpc_options *options, struct issue *issue)
 {
 	tdr_agent *agent = reference->agent;
-	tdr_status status = reference_check(reference, what);
+	tdr_status status = reference_check(reference, what); /* says more than that the agent has been shut down */
 
+	if (status == TDR_OK)
+		status = issue_init(issue, agent, function, args, kwargs, options);
 	if (status != TDR_OK)
 		return status;
 	issue->target = reference;
@@ -147,7 +150,8 @@ static tdr_future *failed_future(tdr_agent *agent, tdr_status status)
 {
 	tdr_future *future = tdr_future_new(agent->engine);
 
-	future_complete(future, status, NULL, tdr_last_error(), NULL);
+	if (future)
+		future_complete(future, status, NULL, tdr_last_error(), NULL);
 	return future;
 }
 
@@ -163,9 +167,7 @@ tdr_future *tdr_rref_rpc_async_with(tdr_rref *rref, const char *function, tdr_va
 	if (forked(rref->fork_generation)) {
 		error_set(TDR_EFORKED, "the reference belongs to the parent process");
 	} else {
-		status = issue_init(&issue, agent, function, &args, &kwargs, options);
-		if (status == TDR_OK)
-			status = aim(reference, "a function", &issue);
+		status = aim(reference, "a function", function, &args, &kwargs, options, &issue);
 		future = status == TDR_OK ? tdr_future_new(agent->engine) : failed_future(agent, status);
 		if (status == TDR_OK && future)
 			issue_run(agent, &issue, future);
@@ -216,9 +218,7 @@ tdr_rref *tdr_rref_remote_with(tdr_rref *rref, const char *function, tdr_value *
 	if (forked(rref->fork_generation)) {
 		error_set(TDR_EFORKED, "the reference belongs to the parent process");
 	} else {
-		status = issue_init(&issue, agent, function, &args, &kwargs, options);
-		if (status == TDR_OK)
-			status = aim(reference, "a function", &issue);
+		status = aim(reference, "a function", function, &args, &kwargs, options, &issue);
 		if (status == TDR_OK)
 			result = remote(agent, issue.peer, &issue);
 		else if ((made = reference_failed(agent, status, tdr_last_error())))
@@ -251,12 +251,10 @@ tdr_future *tdr_rref_fetch(tdr_rref *rref, int64_t timeout_ms)
 		return NULL;
 	}
 	if (reference->role == ROLE_OWNER)
-		return tdr_future_ref(reference->owned->value);
+		return owned_value_fetch(agent, reference->owned, timeout_ms);
 	tdr_rpc_options_init(&options);
 	options.timeout_ms = timeout_ms;
-	status = issue_init(&issue, agent, FETCH_FUNCTION, &args, &kwargs, &options);
-	if (status == TDR_OK)
-		status = aim(reference, "to_here()", &issue);
+	status = aim(reference, "to_here()", FETCH_FUNCTION, &args, &kwargs, &options, &issue);
 	if (status != TDR_OK)
 		return failed_future(agent, status);
 	issue.type = MESSAGE_FETCH;

@@ -301,8 +301,7 @@ static tdr_status admit(struct request *request, struct served **ret_served)
 	return TDR_OK;
 }
 
-/* The request is not run: its caller is told why, or whoever uses the reference that it was to create. */
-static void refuse(struct request *request, tdr_status status)
+void request_refuse(struct request *request, tdr_status status)
 {
 	struct peer *peer = request->peer;
 	tdr_future *on = request->on && tdr_future_status(request->on->value) == status ? request->on->value : NULL;
@@ -314,8 +313,7 @@ static void refuse(struct request *request, tdr_status status)
 	       on ? tdr_future_traceback(on) : NULL);
 }
 
-/* Everything that the request needs is there: runs it, or lets it be run. */
-static void start(struct request *request, unsigned turn)
+void request_start(struct request *request, unsigned turn)
 {
 	struct served *served = NULL;
 	tdr_status status = request->on ? request_put_target_first(request) : TDR_OK;
@@ -323,7 +321,7 @@ static void start(struct request *request, unsigned turn)
 	if (status == TDR_OK)
 		status = admit(request, &served);
 	if (status != TDR_OK) {
-		refuse(request, status);
+		request_refuse(request, status);
 		return;
 	}
 	if ((served->call.function->flags & TDR_FUNCTION_INLINE) && (turn & TURN_MAY_RUN)) {
@@ -335,85 +333,23 @@ static void start(struct request *request, unsigned turn)
 	engine_submit(request->peer->agent->engine, &served->task);
 }
 
-/* ---- requests that wait ---- */
-
-static void set_parked(struct request *request, bool parked)
-{
-	pthread_mutex_lock(&request->peer->served_lock);
-	if (parked)
-		list_append(&request->peer->parked, &request->node);
-	else
-		list_remove(&request->node);
-	pthread_mutex_unlock(&request->peer->served_lock);
-}
-
-/* A request has waited for one thing, and perhaps has to wait for another. */
-static void go_on(tdr_future *future, void *context)
-{
-	struct request *request = context;
-	tdr_agent *agent = request->peer->agent;
-	tdr_future *obstacle = request_next_obstacle(request);
-
-	if (obstacle && tdr_future_on_done(obstacle, go_on, request) == TDR_OK) {
-		tdr_future_unref(obstacle);
-		return;
-	}
-	set_parked(request, false);
-	if (obstacle)
-		refuse(request, error_nomem());
-	else if (request->cancelled)
-		refuse(request, error_set(TDR_ECANCELED, "it was cancelled before it ran"));
-	else
-		start(request, 0);
-	tdr_future_unref(obstacle);
-	request_fini(request);
-	free(request);
-	agent_note_end(agent, &agent->serving);
-	agent_drop(agent);
-}
-
-/* Lets a request wait; it is moved. False where there is no memory for that. */
-static bool park(struct request *request, tdr_future *obstacle)
-{
-	tdr_agent *agent = request->peer->agent;
-	struct request *parked = request_keep(request);
-
-	if (!parked)
-		return false;
-	agent_hold(agent);
-	atomic_fetch_add(&agent->serving, 1);
-	atomic_fetch_add(&agent->activity, 1);
-	parked->parked_ns = clock_ns();
-	set_parked(parked, true);
-	if (tdr_future_on_done(obstacle, go_on, parked) == TDR_OK)
-		return true;
-	set_parked(parked, false);
-	*request = *parked;
-	free(parked);
-	agent_note_end(agent, &agent->serving);
-	agent_drop(agent);
-	return false;
-}
-
 void serve_call(struct peer *peer, const struct message *message, unsigned turn)
 {
 	struct request request;
-	tdr_future *obstacle = NULL;
 	tdr_status status;
 
 	request_init(&request, peer, message);
 	status = request_read(message, &request);
 	if (status == TDR_OK)
 		status = request_take_references(&request);
-	if (status == TDR_OK)
-		obstacle = request_next_obstacle(&request);
 	if (status != TDR_OK)
-		refuse(&request, status);
-	else if (!obstacle)
-		start(&request, turn);
-	else if (!park(&request, obstacle))
-		refuse(&request, error_nomem());
-	tdr_future_unref(obstacle);
+		request_refuse(&request, status);
+	else if (message->type == MESSAGE_FETCH && fetch_serve(&request, turn))
+		; /* it is answered, or waits */
+	else if (!request_has_to_wait(&request))
+		request_start(&request, turn);
+	else if (!request_park(&request))
+		request_refuse(&request, error_nomem());
 	request_fini(&request);
 }
 
@@ -430,12 +366,8 @@ void serve_cancel(struct peer *peer, uint64_t call_id)
 {
 	tdr_future *pending = NULL;
 
+	parked_cancel(peer, call_id);
 	pthread_mutex_lock(&peer->served_lock);
-	list_for_each(node, &peer->parked) {
-		struct request *request = list_entry(node, struct request, node);
-
-		request->cancelled = request->cancelled || request->call_id == call_id;
-	}
 	list_for_each(node, &peer->served) {
 		struct served *served = list_entry(node, struct served, node);
 
@@ -451,10 +383,7 @@ void serve_cancel(struct peer *peer, uint64_t call_id)
 
 void serve_cancel_all(struct peer *peer)
 {
-	pthread_mutex_lock(&peer->served_lock);
-	list_for_each(node, &peer->parked)
-		list_entry(node, struct request, node)->cancelled = true;
-	pthread_mutex_unlock(&peer->served_lock);
+	parked_cancel_all(peer);
 	for (;;) {
 		tdr_future *pending = NULL;
 
@@ -477,17 +406,8 @@ void serve_dump(struct peer *peer, struct buffer *text)
 {
 	int64_t now = clock_ns();
 
+	parked_dump(peer, text);
 	pthread_mutex_lock(&peer->served_lock);
-	list_for_each(node, &peer->parked) {
-		const struct request *request = list_entry(node, struct request, node);
-		char age[32];
-
-		print_duration((now - request->parked_ns) / 1000, age, sizeof(age));
-		buffer_printf(text, "serving %.*s for worker '%s' since %s: waits for references%s%s\n",
-		              (int)request->name_size, request->name, link_peer(peer->link)->name, age,
-		              request->on ? ", or for the value that it is called on" : "",
-		              request->cancelled ? ", cancelled" : "");
-	}
 	list_for_each(node, &peer->served) {
 		const struct served *served = list_entry(node, struct served, node);
 		const char *where = served->pending                 ? "waits for its future"

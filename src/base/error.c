@@ -44,6 +44,16 @@ const char *tdr_last_error(void)
 	return last_error;
 }
 
+void error_keep(struct error_kept *kept)
+{
+	memcpy(kept->text, last_error, sizeof(last_error));
+}
+
+void error_restore(const struct error_kept *kept)
+{
+	memcpy(last_error, kept->text, sizeof(last_error));
+}
+
 tdr_status error_setv(tdr_status status, const char *format, va_list arguments)
 {
 	char text[ERROR_TEXT_SIZE];

@@ -25,6 +25,14 @@ tdr_status error_errno(const char *format, ...) __attribute__((format(printf, 1,
 /* TDR_ENOMEM with its general text. */
 tdr_status error_nomem(void) __attribute__((cold));
 
+/* Keeps this thread's last error, and puts it back: for what works on in its midst. */
+struct error_kept {
+	char text[ERROR_TEXT_SIZE];
+};
+
+void error_keep(struct error_kept *kept);
+void error_restore(const struct error_kept *kept);
+
 /* The static analyser sees one file at a time: what these return tells it which paths are possible. */
 #if defined(__clang_analyzer__) && !defined(ERROR_IS_DEFINED_HERE)
 #define error_set(status, ...) (error_set(status, __VA_ARGS__), (status))

@@ -319,6 +319,23 @@ const char *tdr_arg_string(const tdr_call *call, size_t index)
 	return text;
 }
 
+tdr_rref *tdr_arg_rref(const tdr_call *call, size_t index)
+{
+	const tdr_value *value = tdr_arg(call, index);
+	tdr_rref *rref;
+
+	return tdr_value_kind(value) == TDR_RREF && tdr_value_get_rref(value, &rref) == TDR_OK ? rref : NULL;
+}
+
+void *tdr_arg_native(const tdr_call *call, size_t index)
+{
+	const tdr_value *value = tdr_arg(call, index);
+	void *object;
+
+	return tdr_value_kind(value) == TDR_NATIVE && tdr_value_get_native(value, NULL, &object) == TDR_OK ? object
+	                                                                                                   : NULL;
+}
+
 bool tdr_arg_is_none(const tdr_call *call, size_t index)
 {
 	return tdr_value_is_none(tdr_arg(call, index));

@@ -22,6 +22,7 @@ enum type_kind {
 	TYPE_BYTES,
 	TYPE_DEVICE,
 	TYPE_RREF,
+	TYPE_NATIVE,   /* a C object of the type `name` */
 	TYPE_LIST,     /* items[0] is the type of its items */
 	TYPE_OPTIONAL, /* items[0], or None */
 	TYPE_TUPLE,    /* items[nitems]; none of them, written () or None, takes None alone */
@@ -38,6 +39,7 @@ struct type {
 	 * `int[1] dim`.
 	 */
 	size_t length;
+	char *name; /* of a native type, such as "replay::Buffer" */
 };
 
 struct parameter {

@@ -38,6 +38,7 @@ void type_fini(struct type *type)
 	for (size_t i = 0; i < type->nitems; i++)
 		type_fini(&type->items[i]);
 	free(type->items);
+	free(type->name);
 	*type = (struct type){.kind = TYPE_ANY};
 }
 
@@ -117,6 +118,9 @@ static void put_type(struct text *text, const struct type *type)
 		put(text, "Dict");
 		put_types(text, type);
 		break;
+	case TYPE_NATIVE:
+		put(text, "%s", type->name);
+		break;
 	default:
 		put(text, "%s", type_name(type));
 		break;
@@ -171,7 +175,7 @@ static tdr_status wrong_type(const struct place *place, const struct type *type,
 
 	type_print(optional ? &type->items[0] : type, text, sizeof(text));
 	return wrong(place, "must be %s%s, not %s", text, optional ? " or None" : "",
-	             tdr_kind_name(tdr_value_kind(value)));
+	             tdr_native_type(value) ? tdr_native_type(value) : tdr_kind_name(tdr_value_kind(value)));
 }
 
 /* ---- whether a value is of a type as it stands ---- */
@@ -249,6 +253,8 @@ static bool conforms(const struct type *type, const tdr_value *value)
 		return kind == TDR_DEVICE;
 	case TYPE_RREF:
 		return kind == TDR_RREF;
+	case TYPE_NATIVE:
+		return kind == TDR_NATIVE && strcmp(tdr_native_type(value), type->name) == 0;
 	case TYPE_LIST:
 		return kind == TDR_LIST && items_conform(type, value);
 	case TYPE_OPTIONAL:

@@ -2,7 +2,8 @@
 /*
  * The types of the schema language:
  *
- *     type   = (word | "Dict" "(" type "," type ")" | "(" [type {"," type}] ")") {suffix}
+ *     type   = (word | native | "Dict" "(" type "," type ")" | "(" [type {"," type}] ")") {suffix}
+ *     native = word "::" word {"::" word}
  *     suffix = "[]" | "[" number "]" | "?" | "(" alias ")"
  *
  * An alias annotation, as in Tensor(a!), is PyTorch's note of which arguments share memory; it is read and dropped.
@@ -13,6 +14,7 @@
 #include "base/macros.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #define MAX_ITEMS 255     /* of a tuple */
 #define MAX_LENGTH 1024UL /* of N in T[N] */
@@ -91,12 +93,32 @@ static tdr_status parse_dict(struct parser *parser, size_t depth, struct type *t
 		return parser_fail(parser, at, "expected Dict(K, V), found %zu types", type->nitems);
 	switch (type->items[0].kind) {
 	case TYPE_TENSOR:
+	case TYPE_NATIVE:
 	case TYPE_LIST:
 	case TYPE_DICT:
-		return parser_fail(parser, at, "a tensor, list or dict cannot be the key of a dict");
+		return parser_fail(parser, at, "a tensor, native object, list or dict cannot be the key of a dict");
 	default:
 		return TDR_OK;
 	}
+}
+
+/* The rest of a native type's name, which began at `start`. */
+static tdr_status parse_native(struct parser *parser, const char *start, struct type *type)
+{
+	const char *word;
+	size_t size;
+
+	do {
+		if (!parser_word(parser, &word, &size))
+			return parser_expected(parser, "the rest of a type's name, as in 'space::Type'");
+	} while (parser_take(parser, "::"));
+	size = (size_t)(word + size - start);
+	for (size_t i = 0; i < size; i++)
+		if (start[i] == ' ' || (start[i] >= '\t' && start[i] <= '\r'))
+			return parser_fail(parser, start + i, "a space inside a type's name");
+	type->kind = TYPE_NATIVE;
+	type->name = strndup(start, size);
+	return type->name ? TDR_OK : error_nomem();
 }
 
 static tdr_status parse_base(struct parser *parser, size_t depth, bool named, struct type *type)
@@ -120,6 +142,8 @@ static tdr_status parse_base(struct parser *parser, size_t depth, bool named, st
 				return TDR_OK;
 			}
 		}
+		if (parser_take(parser, "::"))
+			return parse_native(parser, at, type);
 	}
 	parser->at = at;
 	return parser_expected(parser, "a type");

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Letters on their way. A control is idle (on no list), posted (on its receiver's outbox), waiting (on the list of those sent as
- * often) or given up (on its receiver's list of controls alone). Those that wait for the same number of sends wait equally
+ * Letters on their way. A control is idle (on no list), to be posted later (on the machine's list of these until the time is told,
+ * then as if it had been sent once), posted (on its receiver's outbox), waiting (on the list of those sent as often) or given up (on
+ * its receiver's list of controls alone). Those that wait for the same number of sends wait equally
  * long, so that each list is in the order of their dues.
  */
 #include "rref/machine_internal.h"
@@ -47,6 +48,18 @@ void control_post(struct control *control, struct rref_peer *to, const struct le
 	list_append(&to->outbox, &control->node);
 	to->machine->ncontrols++;
 	tell_holder(to, soon);
+}
+
+void control_post_later(struct control *control, struct rref_peer *to, const struct letter *letter)
+{
+	assert(!control_is_active(control) && !to->gone);
+	control->to = to;
+	control->letter = *letter;
+	control->sends = 0;
+	control->given_up = false;
+	list_append(&to->controls, &control->of_peer);
+	list_append(&to->machine->later, &control->node);
+	to->machine->ncontrols++;
 }
 
 void control_stop(struct control *control)
@@ -133,6 +146,8 @@ int64_t rrefs_due(const struct rrefs *machine)
 {
 	int64_t due = 0;
 
+	if (!list_empty(&machine->later))
+		return 1; /* long ago: it begins to wait when the time is told */
 	for (size_t i = 0; i < LETTER_MAX_SENDS; i++) {
 		const struct control *first;
 
@@ -159,6 +174,12 @@ static void give_up(struct control *control)
 
 void rrefs_tick(struct rrefs *machine, int64_t now_ms)
 {
+	while (!list_empty(&machine->later)) {
+		struct control *control = list_entry(list_shift(&machine->later), struct control, node);
+
+		control->due_ms = now_ms + patience_ms[0];
+		list_append(&machine->waiting[0], &control->node);
+	}
 	for (size_t i = LETTER_MAX_SENDS; i-- > 0;) {
 		while (!list_empty(&machine->waiting[i])) {
 			struct control *control = list_entry(machine->waiting[i].next, struct control, node);

@@ -15,12 +15,12 @@ static size_t count_parts(unsigned kind)
 	case LETTER_USER_DELETE:
 		return 8; /* kind, fork, rref, number */
 	case LETTER_WITHDRAW:
+	case LETTER_RECHECK:
 		return 5; /* kind, fork, number */
 	case LETTER_ACK:
 		return 6; /* kind, fork, of, verdict */
 	case LETTER_CHILD_ACCEPT:
 	case LETTER_ACCEPTED:
-	case LETTER_RECHECK:
 		return 4; /* kind, fork */
 	default:
 		return 0;
@@ -74,6 +74,7 @@ void letter_encode(struct encoder *encoder, const struct letter *letter)
 		encode_uint(encoder, letter->number);
 		break;
 	case LETTER_WITHDRAW:
+	case LETTER_RECHECK:
 		encode_uint(encoder, letter->number);
 		break;
 	case LETTER_ACK:
@@ -111,6 +112,7 @@ static tdr_status decode_rest(struct decoder *decoder, struct letter *letter)
 			status = decode_uint(decoder, &letter->origin);
 		break;
 	case LETTER_WITHDRAW:
+	case LETTER_RECHECK:
 		status = decode_uint(decoder, &letter->number);
 		break;
 	case LETTER_ACK:

@@ -38,8 +38,9 @@ struct letter {
 	uint8_t verdict;     /* ACK: enum letter_verdict */
 	struct rref_id rref; /* FORK_REQUEST, USER_DELETE */
 	struct rref_id fork; /* RECHECK: a name of its own, which the answer repeats */
-	uint64_t number;     /* FORK_REQUEST, USER_DELETE, WITHDRAW: under which the receiver knows what it is about */
-	uint64_t origin;     /* FORK_REQUEST: the number of the reference's creation; 0: its owner made it */
+	/* FORK_REQUEST, USER_DELETE, WITHDRAW: under which the receiver knows what it is about; RECHECK: the last that came */
+	uint64_t number;
+	uint64_t origin; /* FORK_REQUEST: the number of the reference's creation; 0: its owner made it */
 };
 
 /* The kind's name, such as "RREF_FORK_REQUEST"; NULL for a number that is none. */

@@ -29,6 +29,7 @@ struct rrefs *rrefs_new(uint32_t worker, uint64_t incarnation, const struct rref
 	machine->context = context;
 	list_init(&machine->peers);
 	list_init(&machine->shared);
+	list_init(&machine->later);
 	for (size_t i = 0; i < LETTER_MAX_SENDS; i++)
 		list_init(&machine->waiting[i]);
 	return machine;
@@ -105,6 +106,11 @@ void rrefs_close(struct rrefs *machine)
 	}
 }
 
+void rrefs_reopen(struct rrefs *machine)
+{
+	machine->closing = false;
+}
+
 struct rrefs_counts rrefs_counts(const struct rrefs *machine)
 {
 	return (struct rrefs_counts){
@@ -149,23 +155,39 @@ void rrefs_peer_gone(struct rref_peer *peer)
 	peer->nanswers = peer->answers_room = peer->answers_taken = 0;
 }
 
+void rrefs_peer_connected(struct rref_peer *peer, uint32_t connection)
+{
+	if (connection == peer->connection)
+		return;
+	peer->connection = connection;
+	peer->reconnected = true;
+	peer->old_numbers = peer->last_number;
+}
+
 void rrefs_peer_broke(struct rref_peer *peer)
 {
+	uint64_t lost = peer->reconnected ? peer->old_numbers : peer->last_number;
+
 	if (peer->gone)
 		return;
+	peer->reconnected = false;
 	controls_restart(peer);
-	withdraw_all(peer);
+	withdraw_up_to(peer, lost);
 }
 
 void rrefs_recheck(struct rref_peer *peer)
 {
 	if (peer->gone)
 		return;
-	if (control_is_active(&peer->recheck))
+	if (control_is_active(&peer->recheck) && !peer->recheck.given_up) {
 		peer->recheck_again = true; /* the one under way may have been answered before */
-	else
-		control_post(&peer->recheck, peer,
-		             &(struct letter){.kind = LETTER_RECHECK, .fork = rrefs_name(peer->machine)}, false);
+		return;
+	}
+	control_stop(&peer->recheck);
+	control_post(&peer->recheck, peer,
+	             &(struct letter){
+			 .kind = LETTER_RECHECK, .fork = rrefs_name(peer->machine), .number = window_last(&peer->seen)},
+	             false);
 }
 
 /* Each has a name, so that a late answer to one is not taken for that to the next. */
@@ -235,7 +257,8 @@ tdr_status rrefs_receive_letter(struct rref_peer *from, const struct letter *let
 		receive_accepted(from, letter);
 		break;
 	case LETTER_RECHECK:
-		withdraw_all(from);
+		withdraw_up_to(from, letter->number);
+		withdraw_rest_later(from); /* it may be what could not be read, or still be on its way */
 		answer_post(from, &(struct letter){.kind = LETTER_ACK, .fork = letter->fork, .of = LETTER_RECHECK},
 		            false);
 		break;

@@ -44,6 +44,9 @@ struct rref_peer {
 	uint64_t incarnation;
 	bool gone;
 	uint64_t last_number;   /* of what we sent to it */
+	uint32_t connection;    /* which one to it what we send belongs to, as the holder counts them */
+	bool reconnected;       /* it is another one than when rrefs_peer_broke was last called; then: */
+	uint64_t old_numbers;   /* up to this, what we sent belongs to those before */
 	struct window seen;     /* numbers of what it sent to us */
 	struct list users;      /* our users of its references */
 	struct list forks;      /* its forks of our references */
@@ -84,7 +87,7 @@ struct rref_user {
 	uint64_t number; /* under which the owner counts it; 0: under that which the owner gave it */
 	enum user_state state;
 	bool counted;                       /* the owner may count it */
-	bool confirmed;                     /* it was in USER_CONFIRMED at some time */
+	bool confirmed, failed;             /* it was in USER_CONFIRMED, in USER_FAILED at some time */
 	bool let_go;                        /* to be deleted as soon as may be, whoever holds it */
 	uint32_t handles;                   /* of the program */
 	uint32_t children;                  /* made for others, and not accepted */
@@ -192,14 +195,25 @@ void rrefs_peer_init(struct rrefs *machine, struct rref_peer *peer, uint32_t wor
 /* It has died, left or been evicted: its forks are dropped, its references fail. Final. */
 void rrefs_peer_gone(struct rref_peer *peer);
 
-/* The connection to it was made anew: what was under way may be lost. What it said is believed to have come. */
+/*
+ * What is passed to it from now on goes by this connection, of a number of the holder's. Where nothing is said, all goes by the one
+ * that breaks next.
+ */
+void rrefs_peer_connected(struct rref_peer *peer, uint32_t connection);
+
+/*
+ * The connection to it was made anew: what was under way on those before may be lost. What it said is believed to have come.
+ */
 void rrefs_peer_broke(struct rref_peer *peer);
 
-/* Asks the peer to see which of the references that it sent have come: one message of its could not be read. */
+/* Asks the peer to see which of the references that it sent so far have come: one message of its could not be read. */
 void rrefs_recheck(struct rref_peer *peer);
 
 /* Lets go of all users, as soon as may be: for a worker that leaves. Those that still come are let go at once. */
 void rrefs_close(struct rrefs *machine);
+
+/* Takes that back for what comes from now on. */
+void rrefs_reopen(struct rrefs *machine);
 
 struct rrefs_counts rrefs_counts(const struct rrefs *machine);
 

@@ -20,6 +20,7 @@ struct rrefs {
 	struct map children;                   /* forks that we, as a user, made for others, by name */
 	struct map acceptances;                /* that we owe, by the fork's name */
 	struct list waiting[LETTER_MAX_SENDS]; /* controls sent i + 1 times, by when they are due */
+	struct list later;                     /* controls that are to wait before they are sent */
 	size_t ncontrols;                      /* under way, and not given up */
 	size_t nshared, npending;
 };
@@ -55,6 +56,9 @@ bool control_is_active(const struct control *control);
 /* Sends a letter, again and again until it is answered. Not while the control is active, nor to a peer that is gone. */
 void control_post(struct control *control, struct rref_peer *to, const struct letter *letter, bool soon);
 
+/* The same, but not before a second has passed. */
+void control_post_later(struct control *control, struct rref_peer *to, const struct letter *letter);
+
 /* Answered, or not needed any more. */
 void control_stop(struct control *control);
 
@@ -74,11 +78,14 @@ void acceptance_free(struct rref_acceptance *acceptance); /* takes NULL */
 
 struct rref_child *child_find(const struct rrefs *machine, const struct rref_id *fork);
 void child_drop(struct rref_child *child);
-void child_withdraw(struct rref_child *child);
+void child_withdraw(struct rref_child *child, bool later);
 void child_free(struct rref_child *child); /* at the end of all */
 
-/* Sees which of the forks that were sent to a peer have come. */
-void withdraw_all(struct rref_peer *peer);
+/* Sees which of the forks that were sent to a peer under numbers up to this one have come. */
+void withdraw_up_to(struct rref_peer *peer, uint64_t number);
+
+/* The same for all others, when what is on its way has had time to come. */
+void withdraw_rest_later(struct rref_peer *peer);
 
 void receive_child_accept(struct rref_peer *from, const struct letter *letter);
 void receive_withdraw(struct rref_peer *from, const struct letter *letter);
@@ -111,7 +118,7 @@ struct rref_fork *fork_find(const struct rrefs *machine, const struct rref_id *f
 struct rref_fork *fork_new(struct rref_owned *owned, struct rref_peer *holder, const struct rref_id *fork,
                            enum fork_state state);
 void fork_drop(struct rref_fork *fork);
-void fork_withdraw(struct rref_fork *fork);
+void fork_withdraw(struct rref_fork *fork, bool later);
 void owned_lose(struct rref_owned *owned);
 void owned_forget(struct rref_owned *owned); /* at the end of all */
 

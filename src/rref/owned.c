@@ -154,7 +154,7 @@ static struct rref_peer *awaited_creator(const struct rrefs *machine, const stru
 {
 	struct rref_peer *creator;
 
-	if (origin == 0)
+	if (origin == 0 || rref->incarnation == machine->incarnation)
 		return NULL;
 	creator = machine->events->find_peer(machine->context, rref->worker, rref->incarnation);
 	return creator && !creator->gone && !window_has(&creator->seen, origin) ? creator : NULL;
@@ -236,12 +236,16 @@ void fork_drop(struct rref_fork *fork)
 	release_if_unused(owned);
 }
 
-void fork_withdraw(struct rref_fork *fork)
+void fork_withdraw(struct rref_fork *fork, bool later)
 {
-	if (fork->state == FORK_SENT && !control_is_active(&fork->control) && !fork->holder->gone)
-		control_post(&fork->control, fork->holder,
-		             &(struct letter){.kind = LETTER_WITHDRAW, .fork = fork->fork, .number = fork->number},
-		             false);
+	struct letter letter = {.kind = LETTER_WITHDRAW, .fork = fork->fork, .number = fork->number};
+
+	if (fork->state != FORK_SENT || control_is_active(&fork->control) || fork->holder->gone)
+		return;
+	if (later)
+		control_post_later(&fork->control, fork->holder, &letter);
+	else
+		control_post(&fork->control, fork->holder, &letter, false);
 }
 
 /* ---- creation ---- */

@@ -106,12 +106,16 @@ void child_drop(struct rref_child *child)
 	user_child_gone(user);
 }
 
-void child_withdraw(struct rref_child *child)
+void child_withdraw(struct rref_child *child, bool later)
 {
-	if (!control_is_active(&child->control))
-		control_post(&child->control, child->to,
-		             &(struct letter){.kind = LETTER_WITHDRAW, .fork = child->fork, .number = child->number},
-		             false);
+	struct letter letter = {.kind = LETTER_WITHDRAW, .fork = child->fork, .number = child->number};
+
+	if (control_is_active(&child->control))
+		return;
+	if (later)
+		control_post_later(&child->control, child->to, &letter);
+	else
+		control_post(&child->control, child->to, &letter, false);
 }
 
 /* ---- passing on ---- */
@@ -173,17 +177,33 @@ void rrefs_withdraw(struct rrefs *machine, const struct rref_id *fork)
 	struct rref_child *child = child_find(machine, fork);
 
 	if (made)
-		fork_withdraw(made);
+		fork_withdraw(made, false);
 	else if (child)
-		child_withdraw(child);
+		child_withdraw(child, false);
 }
 
-void withdraw_all(struct rref_peer *peer)
+void withdraw_up_to(struct rref_peer *peer, uint64_t number)
+{
+	list_for_each(node, &peer->forks) {
+		struct rref_fork *fork = list_entry(node, struct rref_fork, of_holder);
+
+		if (fork->number <= number)
+			fork_withdraw(fork, false);
+	}
+	list_for_each(node, &peer->children) {
+		struct rref_child *child = list_entry(node, struct rref_child, of_peer);
+
+		if (child->number <= number)
+			child_withdraw(child, false);
+	}
+}
+
+void withdraw_rest_later(struct rref_peer *peer)
 {
 	list_for_each(node, &peer->forks)
-		fork_withdraw(list_entry(node, struct rref_fork, of_holder));
+		fork_withdraw(list_entry(node, struct rref_fork, of_holder), true);
 	list_for_each(node, &peer->children)
-		child_withdraw(list_entry(node, struct rref_child, of_peer));
+		child_withdraw(list_entry(node, struct rref_child, of_peer), true);
 }
 
 /* ---- receiving ---- */

@@ -28,6 +28,7 @@ static void set_state(struct rref_user *user, enum user_state state)
 	assert(user->state < USER_DELETING || state == USER_DELETED);
 	user->state = state;
 	user->confirmed = user->confirmed || state == USER_CONFIRMED;
+	user->failed = user->failed || state == USER_FAILED;
 	if (!was_settled && rrefs_user_is_settled(user))
 		machine->npending--;
 }
@@ -59,6 +60,7 @@ tdr_status user_init(struct rref_user *user, struct rref_peer *owner, const stru
 	user->state = state;
 	user->counted = !owner->gone;
 	user->confirmed = state == USER_CONFIRMED;
+	user->failed = state == USER_FAILED;
 	user->let_go = machine->closing;
 	user->handles = 1;
 	user->children = 0;

@@ -30,6 +30,11 @@ bool window_has(const struct window *window, uint64_t number)
 	return at < window->count && window->early[at] == number;
 }
 
+uint64_t window_last(const struct window *window)
+{
+	return window->count > 0 ? window->early[window->count - 1] : window->below;
+}
+
 /* Moves the mark over those that follow it without a gap. */
 static void close_gap(struct window *window)
 {

@@ -29,6 +29,8 @@ enum window_verdict {
 };
 
 bool window_has(const struct window *window, uint64_t number);
+/* The highest that has come. */
+uint64_t window_last(const struct window *window);
 enum window_verdict window_take(struct window *window, uint64_t number);
 void window_fini(struct window *window);
 

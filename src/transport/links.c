@@ -143,9 +143,10 @@ enum refusal links_refuse(struct links *links, const struct identity *who, const
 	const struct link_events *events = links->config.events;
 	enum refusal refusal = events->stranger ? events->stranger(links->config.context, who) : REFUSED_STRANGER;
 
-	*ret_text = refusal == REFUSED_EARLY    ? "it does not know this worker yet"
-	            : refusal == REFUSED_FENCED ? "this worker was evicted from the group"
-	                                        : "it is no member of the group";
+	*ret_text = refusal == REFUSED_EARLY ? "it does not know this worker yet"
+	            : refusal == REFUSED_FENCED
+	                ? "this worker was evicted from the group: it has to shut down and join again"
+	                : "it is no member of the group";
 	return refusal;
 }
 

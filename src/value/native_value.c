@@ -55,6 +55,7 @@ static tdr_value *native_new(const char *type, void *object, void (*destructor)(
 		return value_invalid(REASON_MEMORY);
 	value->object = object;
 	value->destructor = destructor;
+	value->ops = NULL;
 	memcpy(value->type, type, size);
 	return &value->head;
 }

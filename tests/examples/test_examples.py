@@ -6,6 +6,7 @@
 
 import collections
 import os
+import pathlib
 import re
 import shutil
 import subprocess
@@ -87,6 +88,23 @@ def growing_group():
     check_growth(run(6, f"{EXAMPLES}/growing_group"))
     with tempfile.TemporaryDirectory() as directory:
         check_growth(run(6, f"{EXAMPLES}/growing_group", env=[f"TENDRIL_INIT_METHOD=file://{directory}/store"]))
+
+
+def readme():
+    """What README quotes from the examples is in them, but for comments and line breaks."""
+    top = pathlib.Path(DIGITS).parents[2]
+    examples = "".join(squeeze(path.read_text()) for path in sorted((top / "examples").glob("*.c")))
+    tour = re.search(r"\n## References\n(.*?)\n## The house\n", (top / "README.md").read_text(), re.DOTALL)
+    check(tour, ["README has no such part"])
+    blocks = re.findall(r"```c\n(.*?)```", tour.group(1), re.DOTALL)
+    check(len(blocks) == 3, blocks)
+    for statement in ";".join(squeeze(block) for block in blocks).split(";"):
+        check(statement in examples, ["README quotes what is in no example:", statement])
+
+
+def squeeze(code):
+    """Code without comments and blanks."""
+    return re.sub(r"\s+", "", re.sub(r"/\*.*?\*/", "", code, flags=re.DOTALL))
 
 
 def digits():

@@ -420,12 +420,16 @@ static void happen(struct scene *scene)
 		pass_time(scene);
 		break;
 	case 14:
+		rrefs_peer_connected(take_peer(scene), take_byte(scene));
 		rrefs_peer_broke(take_peer(scene));
 		rrefs_recheck(take_peer(scene));
 		break;
 	default:
-		if (take_byte(scene) % 8 == 0)
+		at = take_byte(scene) % 8;
+		if (at == 0)
 			rrefs_close(scene->machine);
+		else if (at == 1)
+			rrefs_reopen(scene->machine);
 		else
 			rrefs_peer_gone(take_other(scene));
 		break;

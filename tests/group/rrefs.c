@@ -226,6 +226,11 @@ tdr_rref *rrefs_kept(size_t slot)
 	return rref;
 }
 
+void rrefs_drop(size_t slot)
+{
+	keep_in((int64_t)slot, NULL);
+}
+
 /* ---- counters ---- */
 
 int64_t count_of(tdr_agent *agent, const char *key)

@@ -36,6 +36,9 @@ extern _Atomic int rrefs_destroyed;     /* objects of test::object, so far */
 /* One kept by test::keep or test::relay; borrowed; NULL: none. */
 tdr_rref *rrefs_kept(size_t slot);
 
+/* Lets go of one where no call can do it any more. */
+void rrefs_drop(size_t slot);
+
 /* A number of tdr_debug_info; -1: there is no such key. */
 int64_t count_of(tdr_agent *agent, const char *key);
 

@@ -477,14 +477,27 @@ static void who_joins_evicts_the_dead(void **state)
 	tdr_store_unref(store);
 }
 
+static struct gate gate = GATE_INIT;
+
+static tdr_status stop_at_gate(tdr_call *call, void *context)
+{
+	gate_pass(&gate);
+	return TDR_OK;
+}
+
 static void calls_under_way_to_the_dead_fail(void **state)
 {
 	tdr_store *store = new_store();
 	tdr_agent *a = join("a", 0, store), *b = join("b", 1, store);
+	tdr_future *future;
 
-	expect_true(call_int(a, "b", "test::echo", TDR_ARGS(1)) == 1);
+	gate_close(&gate);
+	expect_ok(tdr_register(b, "test::stop() -> Any", stop_at_gate, NULL, 0));
+	future = tdr_rpc_async(a, "b", "test::stop", NULL, NULL);
+	gate_await(&gate, 1);
 	die(b);
-	expect_future(tdr_rpc_async(a, "b", "test::echo", TDR_ARGS(1), NULL), TDR_EWORKERGONE, "b");
+	expect_future(future, TDR_EWORKERGONE, "b");
+	gate_open(&gate);
 	await_count(a, 1);
 	leave(a);
 	tdr_store_unref(store);
@@ -494,7 +507,7 @@ static void calls_under_way_to_the_dead_fail(void **state)
 
 static bool is_fenced(void *context)
 {
-	tdr_status status = tdr_rpc_sync(context, "b", "test::echo", TDR_ARGS(1), NULL, NULL);
+	tdr_status status = tdr_rpc_sync(context, "a", "test::echo", TDR_ARGS(1), NULL, NULL);
 
 	return status == TDR_EFENCED;
 }
@@ -572,8 +585,11 @@ static void the_group_goes_on_without_its_store(void **state)
 	options.join_timeout_ms = 500;
 	expect_true(tdr_init_rpc("d", &options, &agent) != TDR_OK);
 	expect_error("the store's server at 127.0.0.1");
+	die(c); /* nobody can evict it */
+	expect_future(tdr_rpc_async(b, "c", "test::echo", TDR_ARGS(1), NULL), TDR_EWORKERGONE, "c");
+	expect_true(tdr_worker_count(b) == 2);
+	expect_true(call_int(b, "b", "test::echo", TDR_ARGS(5)) == 5);
 	leave(b);
-	leave(c);
 	port_release(&port);
 }
 

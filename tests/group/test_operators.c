@@ -89,11 +89,33 @@ static void test_operators_refuse_what_they_must(void **state)
 	tdr_tensor_unref(b);
 }
 
+/* Of a tensor that a reference stands for, by a short name. */
+static void test_operators_on_references(void **state)
+{
+	tdr_tensor *a = square(1, 2, 3, 4), *b = square(10, 20, 30, 40);
+	tdr_rref *first = tdr_rref_new(agent, tdr_tensor_value(a)), *sum;
+	tdr_value *value = NULL;
+	tdr_status status;
+
+	assert_non_null(first);
+	status = tdr_rref_rpc_sync(first, "add", TDR_ARGS(b), NULL, &value);
+	expect_square(status, value, 11, 22, 33, 44);
+	sum = tdr_rref_remote(first, "add", TDR_ARGS(b), NULL);
+	status = tdr_rref_to_here(sum, TDR_TIMEOUT_DEFAULT, &value);
+	expect_square(status, value, 11, 22, 33, 44);
+	assert_int_equal(tdr_rref_rpc_sync(first, "no_such", NULL, NULL, NULL), TDR_ENOFUNCTION);
+	tdr_rref_unref(sum);
+	tdr_rref_unref(first);
+	tdr_tensor_unref(a);
+	tdr_tensor_unref(b);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_operators_by_name),
 	    cmocka_unit_test(test_operators_refuse_what_they_must),
+	    cmocka_unit_test(test_operators_on_references),
 	};
 
 	return cmocka_run_group_tests(tests, start, stop);

@@ -234,6 +234,41 @@ static void bytes_are_told_by_holder(void **state)
 	group_end(&group);
 }
 
+/* A value whose parts lie in each other 2^40 times over: it cannot be sent, but may be kept. */
+static void a_value_may_lie_in_itself_many_times_over(void **state)
+{
+	struct group group;
+	tdr_value *value = tdr_int(1);
+	tdr_rref *rref;
+
+	group_start(&group, 2, &rrefs_config);
+	for (int i = 0; i < 40; i++)
+		value = tdr_list(2, (tdr_value *[]){value, tdr_value_ref(value)});
+	rref = tdr_rref_new(group.agents[0], value);
+	call_ok(group.agents[0], "worker1", "test::keep", TDR_ARGS(0, rref));
+	expect_true(count_of(group.agents[0], "rref.held_by.worker1.bytes") > 0);
+	expect_status(tdr_rpc_sync(group.agents[0], "worker1", "test::look", TDR_ARGS(rref), NULL, NULL), TDR_ESHARED);
+	call_ok(group.agents[0], "worker1", "test::drop", TDR_ARGS(0));
+	tdr_rref_unref(rref);
+	await_none(&group);
+	group_end(&group);
+}
+
+/* What is neither a call nor an answer carries none. */
+static void a_gathered_value_has_no_references(void **state)
+{
+	struct group group;
+	tdr_value *gathered;
+	tdr_rref *rref;
+
+	group_start(&group, 1, &rrefs_config);
+	rref = tdr_rref_new(group.agents[0], tdr_int(1));
+	expect_status(tdr_all_gather(group.agents[0], tdr_rref_value(rref), 0, NULL, PATIENCE_MS, &gathered),
+	              TDR_EUNSUPPORTED);
+	tdr_rref_unref(rref);
+	group_end(&group);
+}
+
 static void a_reference_prints_inside_values(void **state)
 {
 	struct group group;
@@ -263,6 +298,8 @@ int main(void)
 	    TEST(an_owner_counts_what_others_hold),
 	    TEST(a_creator_is_counted_at_the_owner),
 	    TEST(bytes_are_told_by_holder),
+	    TEST(a_value_may_lie_in_itself_many_times_over),
+	    TEST(a_gathered_value_has_no_references),
 	    TEST(a_reference_prints_inside_values),
 	};
 

@@ -110,40 +110,23 @@ static void what_nobody_holds_any_more_is_made_and_freed(void **state)
 
 static void a_deadline_spares_what_the_owner_has_taken_up(void **state)
 {
-	struct group group;
-	tdr_rpc_options options = within(SHORT_MS);
-	tdr_rref *rref;
+	for (size_t rank = 0; rank < 2; rank++) { /* oneself, and another */
+		struct group group;
+		tdr_rpc_options options = within(SHORT_MS);
+		tdr_rref *rref;
 
-	group_start(&group, 2, &rrefs_config);
-	gate_close(&rrefs_gate);
-	rref = tdr_remote_with(group.agents[0], "worker1", "test::held", TDR_ARGS(3), NULL, &options);
-	expect_ok(tdr_rref_wait_confirmed(rref, PATIENCE_MS));
-	expect_future(tdr_rref_future(rref), TDR_ETIMEDOUT, "RPC ran for more than set timeout (1000 ms)");
-	gate_open(&rrefs_gate); /* the callee was not told */
-	expect_true(here(rref) == 3);
-	tdr_rref_unref(rref);
-	await_none(&group);
-	group_end(&group);
-}
-
-static void a_deadline_of_a_call_to_oneself_is_raised_on_use(void **state)
-{
-	struct group group;
-	tdr_rpc_options options = within(SHORT_MS);
-	tdr_value *value;
-	tdr_rref *rref;
-
-	group_start(&group, 2, &rrefs_config);
-	gate_close(&rrefs_gate);
-	rref = tdr_remote_with(group.agents[0], "worker0", "test::held", TDR_ARGS(3), NULL, &options);
-	expect_future(tdr_rref_future(rref), TDR_ETIMEDOUT, NULL);
-	expect_status(tdr_rref_to_here(rref, PATIENCE_MS, &value), TDR_ETIMEDOUT);
-	expect_error("RRef creation via rpc.remote() timed out");
-	expect_status(tdr_rref_local_value(rref, PATIENCE_MS, &value), TDR_ETIMEDOUT);
-	gate_open(&rrefs_gate);
-	tdr_rref_unref(rref);
-	await_none(&group);
-	group_end(&group);
+		group_start(&group, 2, &rrefs_config);
+		gate_close(&rrefs_gate);
+		rref = tdr_remote_with(group.agents[0], worker_name(rank), "test::held", TDR_ARGS(3), NULL, &options);
+		gate_await(&rrefs_gate, 1);
+		expect_ok(tdr_rref_wait_confirmed(rref, PATIENCE_MS));
+		expect_future(tdr_rref_future(rref), TDR_ETIMEDOUT, "RPC ran for more than set timeout (1000 ms)");
+		gate_open(&rrefs_gate); /* the callee was not told */
+		expect_true(here(rref) == 3);
+		tdr_rref_unref(rref);
+		await_none(&group);
+		group_end(&group);
+	}
 }
 
 static void fetches_have_deadlines_of_their_own(void **state)
@@ -291,7 +274,6 @@ int main(void)
 	    TEST(an_asynchronous_function_creates_later),
 	    TEST(what_nobody_holds_any_more_is_made_and_freed),
 	    TEST(a_deadline_spares_what_the_owner_has_taken_up),
-	    TEST(a_deadline_of_a_call_to_oneself_is_raised_on_use),
 	    TEST(fetches_have_deadlines_of_their_own),
 	    TEST(a_creation_is_cancelled_by_its_future),
 	    TEST(functions_make_references_in_turn),

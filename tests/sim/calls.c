@@ -107,12 +107,21 @@ void calls_fail(struct worker *worker, const struct worker *to)
 
 /* ---- references in messages ---- */
 
+void calls_withdraw(struct worker *worker, const struct message *message)
+{
+	for (size_t i = 0; i < message->npassed; i++)
+		rrefs_withdraw(worker->machine, &message->passed[i].fork);
+}
+
 bool calls_pass(struct worker *worker, struct worker *to, struct handle handle, struct message *message)
 {
 	struct rref_peer *peer = &worker_peer(worker, to)->rref;
 	struct rref_passed *passed = &message->passed[message->npassed];
-	tdr_status status = handle.use ? rrefs_pass_user(&handle.use->user, peer, passed)
-	                               : rrefs_pass_owned(&handle.thing->owned, peer, passed);
+	tdr_status status;
+
+	rrefs_peer_connected(peer, worker->sim->connections[worker->index][to->index]);
+	status = handle.use ? rrefs_pass_user(&handle.use->user, peer, passed)
+	                    : rrefs_pass_owned(&handle.thing->owned, peer, passed);
 
 	if (status == TDR_OK) {
 		sim_trace(worker->sim, "w%zu passes %llu.%llu to w%zu as fork %llu.%llu, number %llu", worker->index,
@@ -123,8 +132,7 @@ bool calls_pass(struct worker *worker, struct worker *to, struct handle handle, 
 		message->npassed++;
 		return true;
 	}
-	for (size_t i = 0; i < message->npassed; i++)
-		rrefs_withdraw(worker->machine, &message->passed[i].fork);
+	calls_withdraw(worker, message);
 	return false;
 }
 
@@ -358,7 +366,8 @@ static void receive_fetch(struct worker *worker, struct worker *from, const stru
 	tdr_status status = rrefs_find(worker->machine, &message->rref, message->number, &owned);
 
 	if (status != TDR_OK) {
-		checker_not_found(worker, from, &message->fork, false);
+		if (status == TDR_ENOTFOUND)
+			checker_not_found(worker, from, &message->fork, false);
 		reply(worker, from, message->call, false, 0);
 		return;
 	}

@@ -28,4 +28,7 @@ void calls_forget(struct worker *worker);
 /* Passes one on, in a message. False: it cannot be, and what the message had before has been withdrawn. */
 bool calls_pass(struct worker *worker, struct worker *to, struct handle handle, struct message *message);
 
+/* Takes back what was passed on in a message that is not sent. */
+void calls_withdraw(struct worker *worker, const struct message *message);
+
 #endif

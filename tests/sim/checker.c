@@ -15,7 +15,6 @@
 #include "rref/machine_internal.h"
 #include "worker.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 /* The worker whose machine a peer stands for. */
@@ -155,9 +154,7 @@ static void promise(struct worker *worker, const struct rref_id *fork, const str
 	if (fork->local >= worker->npromises) {
 		size_t count = MAX_OF(worker->npromises * 2, (size_t)fork->local + 64);
 
-		worker->promises = realloc(worker->promises, count * sizeof(*worker->promises));
-		if (!worker->promises)
-			abort();
+		worker->promises = sim_grow(worker->promises, count * sizeof(*worker->promises));
 		memset(worker->promises + worker->npromises, 0,
 		       (count - worker->npromises) * sizeof(*worker->promises));
 		worker->npromises = count;
@@ -191,19 +188,20 @@ void checker_taken(struct worker *worker, const struct rref_user *user)
 /*
  * Whether whoever was passed this fork must get what it stands for: somebody up the line was good for it, and all of them live
  * and talk with the owner and with whom they passed it to, so that nobody had reason to let it go. A creator is good for what
- * it passes on, whatever becomes of its call: as long as it has not deleted it, its owner expects it.
+ * it passes on, whatever becomes of its call: as long as it has not deleted it, its owner expects it. Where memory runs out
+ * nobody must.
  */
 static bool must_hold(const struct sim *sim, const struct rref_id *fork)
 {
 	const struct promise *at = promise_of(sim, fork);
 
-	while (at && at->parent && at->parent != at->owner) {
+	while (sim->faults.memory == 0 && at && at->parent && at->parent != at->owner) {
 		const struct promise *above = promise_of(sim, &at->parent_fork);
 
 		if (!workers_talk(at->parent, at->owner) || !workers_talk(at->parent, at->holder))
 			return false;
-		if (above->is_good)
-			return true;
+		if (above->is_good || above->has_failed)
+			return above->is_good;
 		at = above;
 	}
 	return false;
@@ -215,6 +213,8 @@ void checker_settled(struct worker *worker, const struct rref_user *user)
 
 	if (user->state == USER_CONFIRMED || user->state == USER_ACCEPTED)
 		promise_of(sim, &user->fork)->is_good = true;
+	else if (user->state == USER_FAILED)
+		promise_of(sim, &user->fork)->has_failed = true;
 	sim_trace(sim, "w%zu: fork %llu.%llu is %s", worker->index, (unsigned long long)user->fork.incarnation,
 	          (unsigned long long)user->fork.local, user_state_name(user->state));
 	if (user->state == USER_FAILED && !worker->giving_up && workers_talk(worker, worker_of(user->owner)) &&
@@ -230,7 +230,7 @@ void checker_lost(struct worker *worker, const struct rref_owned *owned)
 
 	sim_trace(sim, "w%zu: %llu.%llu is lost", worker->index, (unsigned long long)owned->rref.incarnation,
 	          (unsigned long long)owned->rref.local);
-	for (size_t i = 0; i < sim->nworkers; i++) {
+	for (size_t i = 0; i < sim->nworkers && sim->faults.memory == 0; i++) {
 		const struct worker *creator = sim->workers[i];
 		const struct peer *peer = creator->state != WORKER_GONE ? worker_peer(creator, worker) : NULL;
 

@@ -21,19 +21,31 @@ struct packet {
 
 static void learn_break(struct sim *sim, const struct event *event)
 {
-	if (!workers_talk(event->worker, event->other))
+	struct worker *worker = event->worker, *other = event->other;
+	struct rref_peer *peer;
+
+	if (!workers_talk(worker, other))
 		return;
-	sim_trace(sim, "w%zu: the connection to w%zu broke", event->worker->index, event->other->index);
-	rrefs_peer_broke(&worker_peer(event->worker, event->other)->rref);
+	sim_trace(sim, "w%zu: the connection to w%zu broke", worker->index, other->index);
+	peer = &worker_peer(worker, other)->rref;
+	rrefs_peer_connected(peer, sim->connections[worker->index][other->index]);
+	rrefs_peer_broke(peer);
+}
+
+/* From now on packets go by a new connection; that there was a break is noticed a little later. */
+static void reconnect(struct sim *sim, const struct event *event)
+{
+	sim->connections[event->worker->index][event->other->index]++;
+	sim_plan(sim, dice_between(&sim->dice, 0, 300), learn_break, event->worker, event->other, 0, NULL);
 }
 
 void network_break(struct worker *a, struct worker *b)
 {
 	struct sim *sim = a->sim;
 
-	sim_plan(sim, dice_between(&sim->dice, 1, SIM_TELL_WITHIN), learn_break, a, b, 0, NULL);
+	sim_plan(sim, dice_between(&sim->dice, 1, SIM_TELL_WITHIN), reconnect, a, b, 0, NULL);
 	if (a != b)
-		sim_plan(sim, dice_between(&sim->dice, 1, SIM_TELL_WITHIN), learn_break, b, a, 0, NULL);
+		sim_plan(sim, dice_between(&sim->dice, 1, SIM_TELL_WITHIN), reconnect, b, a, 0, NULL);
 }
 
 void network_cut(struct worker *a, struct worker *b)

@@ -5,8 +5,6 @@
 #include "checker.h"
 #include "worker.h"
 
-#include <stdlib.h>
-
 #define MANY_HANDLES 10 /* with more, dropping is likely */
 
 /* Another worker or itself; also one that is gone, at times. */
@@ -44,9 +42,7 @@ static size_t next_creation(struct sim *sim)
 {
 	if (sim->ncreations == sim->creations_room) {
 		sim->creations_room = MAX_OF(sim->creations_room * 2, (size_t)64);
-		sim->executions = realloc(sim->executions, sim->creations_room);
-		if (!sim->executions)
-			abort();
+		sim->executions = sim_grow(sim->executions, sim->creations_room);
 	}
 	sim->executions[sim->ncreations] = 0;
 	return sim->ncreations++;
@@ -57,8 +53,10 @@ static void create_here(struct worker *worker)
 	struct thing *thing = thing_new(worker);
 	bool wrap = dice_percent(&worker->sim->dice, 50);
 
-	if (rrefs_own(worker->machine, &thing->owned, wrap ? OWNED_READY : OWNED_PENDING) != TDR_OK)
-		abort();
+	if (rrefs_own(worker->machine, &thing->owned, wrap ? OWNED_READY : OWNED_PENDING) != TDR_OK) {
+		thing_free(thing);
+		return;
+	}
 	worker_keep(worker, (struct handle){.thing = thing});
 	if (!wrap) {
 		rrefs_owned_ref(&thing->owned);
@@ -76,11 +74,13 @@ static void create_there(struct worker *worker, struct worker *to)
 		create_here(worker);
 		return;
 	}
+	if (!pass_some(worker, to, 2, &message))
+		return;
 	use = use_new(worker);
 	handle = (struct handle){.use = use};
-	if (!pass_some(worker, to, 2, &message) ||
-	    rrefs_user_create(&worker_peer(worker, to)->rref, &use->user) != TDR_OK) {
+	if (rrefs_user_create(&worker_peer(worker, to)->rref, &use->user) != TDR_OK) {
 		use_free(use);
+		calls_withdraw(worker, &message);
 		return;
 	}
 	checker_created(worker, &use->user);

@@ -12,15 +12,6 @@
 
 static struct sim *running;
 
-void *sim_alloc(size_t size)
-{
-	void *memory = calloc(1, size);
-
-	if (!memory)
-		abort();
-	return memory;
-}
-
 /* ---- trace ---- */
 
 static void hash_line(struct sim *sim, const char *line)
@@ -93,9 +84,7 @@ void sim_plan(struct sim *sim, int64_t after_ms, void (*run)(struct sim *, const
 	assert(after_ms >= 0);
 	if (sim->nevents == sim->events_room) {
 		sim->events_room = MAX_OF(sim->events_room * 2, (size_t)64);
-		sim->events = realloc(sim->events, sim->events_room * sizeof(*sim->events));
-		if (!sim->events)
-			abort();
+		sim->events = sim_grow(sim->events, sim->events_room * sizeof(*sim->events));
 	}
 	sim->nevents++;
 	sim->events[at] = (struct event){.at = sim->now_ms + after_ms,
@@ -146,6 +135,7 @@ static void run_to_rest(struct sim *sim)
 	int64_t end;
 
 	sim->draining = true;
+	sim_make_scarce(NULL);
 	sim_trace(sim, "no more faults");
 	world_drain(sim);
 	checker_look(sim, NULL);
@@ -181,6 +171,7 @@ struct sim_result sim_run(uint64_t seed, uint64_t steps, FILE *trace)
 	/* After a failure the workers stay as they are: nobody can say what of their memory is still good. */
 	result = (struct sim_result){.passed = !sim->failed, .steps = sim->step, .hash = sim->hash};
 	running = NULL;
+	sim_make_scarce(NULL);
 	free(sim->events);
 	free(sim->executions);
 	free(sim);

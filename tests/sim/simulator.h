@@ -37,6 +37,7 @@ struct faults {
 	unsigned drop, twice, slow;      /* of packets */
 	unsigned garble;                 /* messages whose decoding fails half-way */
 	unsigned hasty;                  /* calls with a timeout that is too short */
+	unsigned memory;                 /* allocations of the machines that fail */
 	unsigned cut, kill, leave, join; /* each time the world has its turn */
 };
 
@@ -70,6 +71,7 @@ struct promise {
 	struct worker *parent;      /* who passed it on; NULL: it was created */
 	struct rref_id parent_fork; /* the parent's own; nothing if it is the owner */
 	bool is_good;               /* its creation was under way, or the owner has counted it */
+	bool has_failed;            /* for whoever uses it: it keeps nothing for others then, if it was never good */
 };
 
 struct peer {
@@ -113,6 +115,7 @@ struct sim {
 	size_t nworkers;
 	uint32_t next_worker_id;
 	int64_t cut_until[SIM_WORKERS][SIM_WORKERS];
+	uint32_t connections[SIM_WORKERS][SIM_WORKERS]; /* of the first, to the second: the number of the one of now */
 	uint64_t next_call;
 	uint8_t *executions; /* [ncreations]: how often each creating function has run */
 	size_t ncreations, creations_room;
@@ -143,7 +146,12 @@ void sim_trace(struct sim *sim, const char *format, ...) __attribute__((format(p
 /* Ends the run: a rule was violated. */
 void sim_fail(struct sim *sim, const char *format, ...) __attribute__((format(printf, 2, 3), noreturn));
 
-/* Memory without which there is no simulation; zeroed. */
+/* Memory without which there is no simulation; that of the first is zeroed. */
 void *sim_alloc(size_t size);
+void *sim_grow(void *memory, size_t size);
+
+/* From now on machines run out of memory as often as the seed says; NULL: they do not any more. */
+void sim_make_scarce(struct sim *sim);
+bool sim_runs_out(void);
 
 #endif

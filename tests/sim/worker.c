@@ -109,7 +109,7 @@ static void on_owned_released(void *context, struct rref_owned *owned)
 
 static struct rref_owned *on_owned_new(void *context)
 {
-	return &thing_new(context)->owned;
+	return sim_runs_out() ? NULL : &thing_new(context)->owned;
 }
 
 static struct rref_peer *on_find_peer(void *context, uint32_t id, uint64_t incarnation)
@@ -180,9 +180,11 @@ struct worker *worker_new(struct sim *sim, uint32_t id)
 	worker->index = sim->nworkers;
 	worker->id = id;
 	worker->incarnation = 1000 + 7 * (uint64_t)worker->index;
+	sim_make_scarce(NULL); /* it would not be born */
 	worker->machine = rrefs_new(id, worker->incarnation, &events, worker);
 	if (!worker->machine)
 		abort();
+	sim_make_scarce(sim);
 	list_init(&worker->calls);
 	list_init(&worker->jobs);
 	sim->workers[sim->nworkers++] = worker;
@@ -259,9 +261,7 @@ void worker_keep(struct worker *worker, struct handle handle)
 {
 	if (worker->nhandles == worker->handles_room) {
 		worker->handles_room = MAX_OF(worker->handles_room * 2, (size_t)8);
-		worker->handles = realloc(worker->handles, worker->handles_room * sizeof(*worker->handles));
-		if (!worker->handles)
-			abort();
+		worker->handles = sim_grow(worker->handles, worker->handles_room * sizeof(*worker->handles));
 	}
 	worker->handles[worker->nhandles++] = handle;
 }

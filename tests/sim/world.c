@@ -156,6 +156,7 @@ void world_begin(struct sim *sim)
 	    .slow = draw_rate(&sim->dice, 30),
 	    .garble = draw_rate(&sim->dice, 10),
 	    .hasty = draw_rate(&sim->dice, 30),
+	    .memory = dice_percent(&sim->dice, 15) ? draw_rate(&sim->dice, 20) : 0,
 	    .cut = draw_rate(&sim->dice, 20),
 	    .kill = draw_rate(&sim->dice, 10),
 	    .leave = draw_rate(&sim->dice, 8),

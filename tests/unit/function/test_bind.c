@@ -100,6 +100,26 @@ static tdr_value *dict_of(size_t count, tdr_value *const keys[])
 
 #define PUSH "ps::push(int grad, float lr=0.1, *, str tag='', int? seed=None) -> int"
 
+static tdr_value *a_native(const char *type)
+{
+	static int object;
+
+	return tdr_native(type, &object, NULL);
+}
+
+static void test_native_types(void **state)
+{
+	char result[TEXT_SIZE];
+
+	assert_int_equal(bind("f(replay::Buffer self, int n=1)", TDR_ARGS(a_native("replay::Buffer")), NULL, result),
+	                 TDR_OK);
+	check_bound("f(replay::Buffer? self)", TDR_ARGS(tdr_none()), NULL, "[None]");
+	check_refused("f(replay::Buffer self)", TDR_ARGS(a_native("replay::Other")), NULL,
+	              "f(): argument 'self' (position 1) must be replay::Buffer, not replay::Other");
+	check_refused("f(a::b::C[] all)", TDR_ARGS(LIST(a_native("a::b::C"), tdr_int(1))), NULL,
+	              "f(): argument 'all'[1] must be a::b::C, not int");
+}
+
 static void test_order_and_defaults(void **state)
 {
 	check_bound("f()", NULL, NULL, "[]");
@@ -288,9 +308,9 @@ static void test_native_objects(void **state)
 	    TDR_ARGS(tdr_value_ref(object), TDR_ARGS(tdr_value_ref(object)), TDR_KWARGS("x", tdr_value_ref(object))),
 	    NULL, wanted);
 	check_refused("f(RRef a)", TDR_ARGS(tdr_value_ref(object)), NULL,
-	              "f(): argument 'a' (position 1) must be RRef, not native");
+	              "f(): argument 'a' (position 1) must be RRef, not test::Object");
 	check_refused("f(int a)", NULL, TDR_KWARGS("a", tdr_value_ref(object)),
-	              "f(): argument 'a' must be int, not native");
+	              "f(): argument 'a' must be int, not test::Object");
 	assert_int_equal(destroyed, 0);
 	tdr_value_unref(object);
 	assert_int_equal(destroyed, 1);
@@ -360,12 +380,19 @@ static void test_type_convert(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_order_and_defaults), cmocka_unit_test(test_wrong_number_of_arguments),
-	    cmocka_unit_test(test_wrong_types),        cmocka_unit_test(test_plain_types),
-	    cmocka_unit_test(test_conversions),        cmocka_unit_test(test_containers),
-	    cmocka_unit_test(test_lists_of_a_length),  cmocka_unit_test(test_copies_only_what_changes),
-	    cmocka_unit_test(test_invalid_values),     cmocka_unit_test(test_type_convert),
-	    cmocka_unit_test(test_references),         cmocka_unit_test(test_native_objects),
+	    cmocka_unit_test(test_native_types),
+	    cmocka_unit_test(test_order_and_defaults),
+	    cmocka_unit_test(test_wrong_number_of_arguments),
+	    cmocka_unit_test(test_wrong_types),
+	    cmocka_unit_test(test_plain_types),
+	    cmocka_unit_test(test_conversions),
+	    cmocka_unit_test(test_containers),
+	    cmocka_unit_test(test_lists_of_a_length),
+	    cmocka_unit_test(test_copies_only_what_changes),
+	    cmocka_unit_test(test_invalid_values),
+	    cmocka_unit_test(test_type_convert),
+	    cmocka_unit_test(test_references),
+	    cmocka_unit_test(test_native_objects),
 	};
 
 	return cmocka_run_group_tests_name("function/bind", tests, NULL, NULL);

@@ -177,7 +177,7 @@ static void test_refuses(void **state)
 	    {"f(Dict(str) d)", "column 8 of 'f(Dict(str) d)': expected Dict(K, V), found 1 types"},
 	    {"f(Dict d)", "column 8 of 'f(Dict d)': expected '(', found 'd'"},
 	    {"f(Dict(Tensor, int) d)",
-	     "column 8 of 'f(Dict(Tensor, int) d)': a tensor, list or dict cannot be the key of a dict"},
+	     "column 8 of 'f(Dict(Tensor, int) d)': a tensor, native object, list or dict cannot be the key of a dict"},
 	    {"f(Tensor(1) a)", "column 10 of 'f(Tensor(1) a)': expected the name of an alias set, found '1'"},
 	    {"f(Tensor(a a)", "column 12 of 'f(Tensor(a a)': expected ')', found 'a'"},
 	    {"f(int a=)", "column 9 of 'f(int a=)': expected a default value, found ')'"},

@@ -63,13 +63,13 @@ static void test_strangers_letters(void **state)
 	uint64_t number = 1;
 
 	for (unsigned to = 0; to < C; to++)
-		for (uint8_t kind = LETTER_FORK_REQUEST; kind <= LETTER_RECHECK; kind++)
-			for (uint8_t of = 0; of <= LETTER_RECHECK; of++)
-				for (uint8_t verdict = 0; verdict < 4; verdict++)
+		for (unsigned kind = LETTER_FORK_REQUEST; kind <= LETTER_RECHECK; kind++)
+			for (unsigned of = 0; of <= LETTER_RECHECK; of++)
+				for (unsigned verdict = 0; verdict < 4; verdict++)
 					for (size_t fork = 0; fork < COUNT_OF(forks); fork++) {
-						struct letter letter = {.kind = kind,
-						                        .of = of,
-						                        .verdict = verdict,
+						struct letter letter = {.kind = (uint8_t)kind,
+						                        .of = (uint8_t)of,
+						                        .verdict = (uint8_t)verdict,
 						                        .fork = forks[fork],
 						                        .rref = user->rref,
 						                        .number = number++};
@@ -98,10 +98,12 @@ static void test_unknown_forks(void **state)
 	struct cast *cast = *state;
 	struct rref_user *user = give(cast);
 
-	for (uint8_t kind = LETTER_FORK_REQUEST; kind <= LETTER_RECHECK; kind++)
-		for (uint8_t of = 0; of <= LETTER_RECHECK; of++) {
-			struct letter letter = {
-			    .kind = kind, .of = of, .fork = {.incarnation = 77, .local = of}, .number = 1000 + of};
+	for (unsigned kind = LETTER_FORK_REQUEST; kind <= LETTER_RECHECK; kind++)
+		for (unsigned of = 0; of <= LETTER_RECHECK; of++) {
+			struct letter letter = {.kind = (uint8_t)kind,
+			                        .of = (uint8_t)of,
+			                        .fork = {.incarnation = 77, .local = of},
+			                        .number = 1000 + of};
 
 			letter.rref = letter.fork;
 			assert_int_equal(rrefs_receive_letter(cast_peer(cast, O, A), &letter), TDR_OK);

@@ -37,7 +37,7 @@ static const struct golden {
      9,
      {0x96, 0x05, FORK_BYTES, 0x04, 0x02}},
     {{.kind = LETTER_ACCEPTED, .fork = FORK}, 7, {0x94, 0x06, FORK_BYTES}},
-    {{.kind = LETTER_RECHECK, .fork = FORK}, 7, {0x94, 0x07, FORK_BYTES}},
+    {{.kind = LETTER_RECHECK, .fork = FORK, .number = 12}, 8, {0x95, 0x07, FORK_BYTES, 0x0c}},
 };
 
 static tdr_status decode(const uint8_t *bytes, size_t size, struct letter *ret_letter)

@@ -236,7 +236,7 @@ static void test_recheck(void **state)
 {
 	struct cast *cast = *state;
 	struct rref_owned *owned = own(cast);
-	struct rref_user *user = cast_user();
+	struct rref_user *user = cast_user(), *late = cast_user();
 	struct rref_passed passed[3];
 
 	for (size_t i = 0; i < COUNT_OF(passed); i++)
@@ -250,10 +250,46 @@ static void test_recheck(void **state)
 	cast->now_ms += 1000;
 	rrefs_tick(cast->members[A].machine, cast->now_ms);
 	cast_carry_all(cast);
+	/* What may still be on its way has a second to come. */
+	assert_int_equal(rrefs_counts(cast->members[O].machine).forks, 2);
+	assert_true(rrefs_due(cast->members[O].machine) > 0);
+	rrefs_tick(cast->members[O].machine, cast->now_ms);
+	assert_int_equal(rrefs_due(cast->members[O].machine), cast->now_ms + 1000);
+	assert_int_equal(rrefs_receive_user(cast_peer(cast, A, O), &passed[2], cast_peer(cast, A, O), late), TDR_OK);
+	cast->now_ms += 1000;
+	rrefs_tick(cast->members[O].machine, cast->now_ms);
+	cast_carry_all(cast);
+	assert_int_equal(rrefs_counts(cast->members[O].machine).forks, 1);
+	rrefs_user_unref(late);
+	cast_carry_all(cast);
 	assert_int_equal(rrefs_counts(cast->members[O].machine).forks, 0);
 	rrefs_owned_unref(owned);
 	cast_assert_rest(cast, O);
 	cast_assert_rest(cast, A);
+}
+
+/* What is passed on by the new connection is not asked for when the old one is found to be broken. */
+static void test_passed_after_a_break(void **state)
+{
+	struct cast *cast = *state;
+	struct rref_owned *owned = own(cast);
+	struct rref_passed lost, later;
+
+	rrefs_peer_connected(cast_peer(cast, O, A), 1);
+	assert_int_equal(rrefs_pass_owned(owned, cast_peer(cast, O, A), &lost), TDR_OK);
+	rrefs_peer_broke(cast_peer(cast, O, A));
+	assert_string_equal(cast_carry(cast, O, A), "");
+	rrefs_peer_connected(cast_peer(cast, O, A), 2);
+	assert_int_equal(rrefs_pass_owned(owned, cast_peer(cast, O, A), &later), TDR_OK);
+	rrefs_peer_broke(cast_peer(cast, O, A));
+	assert_string_equal(cast_carry(cast, O, A), "RREF_WITHDRAW");
+	cast_carry_all(cast);
+	assert_int_equal(rrefs_counts(cast->members[O].machine).forks, 1);
+	rrefs_peer_connected(cast_peer(cast, O, A), 3);
+	rrefs_peer_broke(cast_peer(cast, O, A));
+	cast_carry_all(cast);
+	rrefs_owned_unref(owned);
+	cast_assert_rest(cast, O);
 }
 
 static void test_late_answer_to_recheck(void **state)
@@ -500,6 +536,7 @@ int main(void)
 	    TROUBLE(test_child_withdrawn),
 	    TROUBLE(test_child_withdrawn_too_late),
 	    TROUBLE(test_recheck),
+	    TROUBLE(test_passed_after_a_break),
 	    TROUBLE(test_late_answer_to_recheck),
 	    TROUBLE(test_broken_connection),
 	    TROUBLE(test_creation_never_came),
