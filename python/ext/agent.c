@@ -326,49 +326,65 @@ static PyObject *agent_join(AgentObject *self, PyObject *args, PyObject *kwargs)
 
 /* ---- leaving ---- */
 
+/* The agent is no more: drops it, and what waiting for its end has kept. Without the GIL. */
+static void forget_agent(AgentObject *self)
+{
+	tdr_agent *agent;
+	PyGILState_STATE state;
+	bool held;
+
+	if (!python_enter(&state))
+		return;
+	agent = self->agent;
+	held = self->holds_itself;
+	self->agent = NULL;
+	self->holds_itself = false;
+	self->left = true;
+	if (held)
+		Py_DECREF(self);
+	python_leave(state);
+	tdr_agent_unref(agent); /* waits for functions that still run */
+}
+
 static void run_shutdown(struct operation *operation)
 {
+	AgentObject *self = (AgentObject *)operation->object;
 	tdr_shutdown_options with;
 
 	tdr_shutdown_options_init(&with);
 	with.graceful = operation->graceful;
 	with.timeout_ms = operation->timeout_ms;
 	operation->status = tdr_shutdown(operation->agent, &with);
-	if (operation->status != TDR_ESTATE)
-		operation->agent = NULL; /* its reference is gone */
+	operation->error = operation->status == TDR_OK ? NULL : strdup(tdr_last_error());
+	if (operation->status == TDR_ESTATE)
+		return;          /* called from inside a function: the agent lives on */
+	operation->agent = NULL; /* its reference is gone */
+	forget_agent(self);
 }
 
+/* Until the agent has left it goes on serving calls and making those that functions make. */
 static PyObject *leave(AgentObject *self, bool graceful, int64_t timeout_ms)
 {
 	tdr_agent *agent = agent_of(self);
 	struct operation *operation;
-	tdr_status status;
 
 	if (!agent)
 		return NULL;
+	if (self->leaving)
+		return PyErr_Format(PyExc_RuntimeError, "agent '%U' is being shut down already", self->name);
 	operation = operation_new(agent, run_shutdown);
 	if (!operation)
 		return NULL;
+	operation->object = Py_NewRef(self);
 	operation->graceful = graceful;
 	operation->timeout_ms = timeout_ms;
 	engines_may_end();
-	self->agent = NULL;
-	self->left = true;
-	tdr_agent_unref(agent); /* not the last: the operation has one */
-	if (run_interruptibly(operation_work, operation, operation_release) < 0)
+	self->leaving = true;
+	if (!operation_wait(operation)) {
+		self->leaving = self->agent && PyErr_ExceptionMatches(PyExc_KeyboardInterrupt);
 		return NULL;
-	status = operation->status;
-	if (status == TDR_ESTATE) { /* called from inside a function: the agent lives on */
-		self->agent = tdr_agent_ref(operation->agent);
-		self->left = false;
-	} else if (self->holds_itself) {
-		self->holds_itself = false;
-		Py_DECREF(self);
 	}
-	operation_raise(operation);
 	operation_free(operation);
-	if (status != TDR_OK)
-		return NULL;
 	Py_RETURN_NONE;
 }
 

@@ -2,7 +2,7 @@
 /*
  * Calls from Python: agent.call and the shortcuts of the module.
  *
- * What is called is a function of the library's by name, whose arguments have to be plain; or a Python callable, by the name under
+ * What is called is a function of the library's by name, whose arguments fit a schema; or a Python callable, by the name under
  * which the callee can import it, or pickled where there is none. Only the caller gives up at a deadline: the callee is not told,
  * and what it calls in turn has deadlines of its own.
  */
@@ -77,28 +77,6 @@ static bool worker_from_python(tdr_agent *agent, PyObject *to, const char **ret_
 
 /* ---- what to call ---- */
 
-/* Arguments of a function of the library's: all of them have to be plain. */
-static bool plain_arguments(struct request *request, PyObject *args, PyObject *kwargs)
-{
-	PyObject *tuple = PySequence_Tuple(args);
-	bool plain = true;
-
-	request->args = tuple ? value_from_python(tuple, &plain) : NULL;
-	Py_XDECREF(tuple);
-	if (request->args && kwargs && PyDict_GET_SIZE(kwargs) > 0) {
-		request->kwargs = value_from_python(kwargs, &plain);
-		if (!request->kwargs)
-			request->args = tdr_value_unref(request->args);
-	}
-	if (!request->args && !PyErr_Occurred())
-		PyErr_Format(
-		    PyExc_TypeError,
-		    "the arguments of %s have to be plain: None, bool, int, float, complex, str, bytes, tensors, "
-		    "RRefs, and lists, tuples, dicts and sets of these, each in one place",
-		    request->function);
-	return request->args;
-}
-
 static bool pickled_arguments(struct request *request, PyObject *callable, PyObject *args, PyObject *kwargs)
 {
 	PyObject *call = kwargs ? PyTuple_Pack(3, callable, args, kwargs) : Py_BuildValue("(OO{})", callable, args);
@@ -129,7 +107,7 @@ static bool aim(struct request *request, PyObject *function, PyObject *args, PyO
 	if (!request->function)
 		return false;
 	if (strncmp(request->function, "python::", 8) != 0)
-		return plain_arguments(request, args, kwargs);
+		return schema_arguments_from_python(args, kwargs, &request->args, &request->kwargs);
 	return arguments_from_python(args, kwargs, &request->args, &request->kwargs);
 }
 

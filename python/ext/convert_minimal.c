@@ -251,8 +251,15 @@ int convert_init(PyObject *module)
 	return 0;
 }
 
-tdr_store *store_from_python(PyObject *object)
+tdr_value *schema_value_from_python(PyObject *object)
 {
-	PyErr_SetString(PyExc_TypeError, "no stores yet");
-	return NULL;
+	bool plain;
+	tdr_value *value = value_from_python(object, &plain);
+
+	return plain ? value : pickled_from_python(object);
+}
+
+bool schema_arguments_from_python(PyObject *args, PyObject *kwargs, tdr_value **ret_args, tdr_value **ret_kwargs)
+{
+	return arguments_from_python(args, kwargs, ret_args, ret_kwargs);
 }

@@ -129,6 +129,13 @@ PyObject *python_from_value(tdr_value *value);
  */
 bool arguments_from_python(PyObject *args, PyObject *kwargs, tdr_value **ret_args, tdr_value **ret_kwargs);
 
+/*
+ * The same for functions with schemas, which others than Python may have: what is plain is so that they take it, all else is
+ * pickled by itself, and goes where a schema says Any or object.
+ */
+tdr_value *schema_value_from_python(PyObject *object);
+bool schema_arguments_from_python(PyObject *args, PyObject *kwargs, tdr_value **ret_args, tdr_value **ret_kwargs);
+
 /* The reverse: a new tuple and a new dict (NULL: none). `args` and `kwargs` are borrowed and may be NULL. */
 bool arguments_to_python(tdr_value *args, tdr_value *kwargs, PyObject **ret_args, PyObject **ret_kwargs);
 
@@ -253,7 +260,8 @@ typedef struct AgentObject {
 	PyObject *prepared;  /* a list of (method, arguments): what has to be done before joining */
 	PyObject *on_member; /* called for members that come and go; NULL: none */
 	PyObject *weak_references;
-	bool left;         /* it has been shut down */
+	bool leaving;      /* it is being shut down */
+	bool left;         /* it has been */
 	bool holds_itself; /* for the sake of on_member's context, from join to shutdown */
 } AgentObject;
 
@@ -269,6 +277,7 @@ struct operation {
 	void (*run)(struct operation *operation); /* sets `status`, without the GIL */
 	tdr_agent *agent;                         /* counted */
 	tdr_value *value;
+	PyObject *object; /* kept as long as it */
 	size_t nnames;
 	char **names;
 	int64_t timeout_ms;

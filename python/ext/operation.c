@@ -16,6 +16,7 @@ void operation_release(void *context)
 
 	tdr_value_unref(operation->value);
 	tdr_agent_unref(operation->agent);
+	python_decref(operation->object);
 	for (size_t i = 0; i < operation->nnames; i++)
 		free(operation->names[i]);
 	free(operation->names);
@@ -28,7 +29,7 @@ void operation_work(void *context)
 	struct operation *operation = context;
 
 	operation->run(operation);
-	if (operation->status != TDR_OK)
+	if (operation->status != TDR_OK && !operation->error)
 		operation->error = strdup(tdr_last_error());
 }
 

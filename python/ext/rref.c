@@ -72,22 +72,35 @@ static void replace(char *text, const char *from, const char *to)
 	}
 }
 
-/* Raises with the text that names a reference as exceptions do, unlike what it is printed as. */
-static PyObject *raise_of_reference(tdr_status status, const char *text, const char *traceback, tdr_value *detail)
+/* Writes `rref` as exceptions name it, unlike what it is printed as. */
+static void rename_ids(char *text)
 {
-	char *copy = status == TDR_ESTATE ? strdup(text) : NULL;
+	replace(text, "RRefId = ", "rref_id=");
+	replace(text, "ForkId = ", "fork_id=");
+}
 
-	if (!copy)
-		return raise_status(status, text, traceback, detail, ERROR_OF_VALUE);
-	replace(copy, "RRefId = ", "rref_id=");
-	replace(copy, "ForkId = ", "fork_id=");
-	raise_status(status, copy, traceback, detail, ERROR_OF_VALUE);
+/* Raises why the value of `rref` cannot be had. */
+static PyObject *raise_of_reference(tdr_rref *rref, tdr_status status, const char *text, const char *traceback,
+                                    tdr_value *detail)
+{
+	char name[RREF_TEXT_MAX], *copy;
+
+	if (status == TDR_ESHUTDOWN && !tdr_rref_is_owner(rref)) {
+		tdr_rref_print(rref, name, sizeof(name));
+		rename_ids(name);
+		return PyErr_Format(PyExc_RuntimeError,
+		                    "%s has been deleted. Cannot call to_here() on it after deletion.", name);
+	}
+	copy = status == TDR_ESTATE ? strdup(text) : NULL;
+	if (copy)
+		rename_ids(copy);
+	raise_status(status, copy ? copy : text, traceback, detail, ERROR_OF_VALUE);
 	free(copy);
 	return NULL;
 }
 
-/* The value that `future` (given away; NULL for lack of memory) brings. */
-static PyObject *await_value(tdr_future *future)
+/* The value of `rref` that `future` (given away; NULL for lack of memory) brings. */
+static PyObject *await_value(tdr_rref *rref, tdr_future *future)
 {
 	PyObject *result = NULL;
 	tdr_status status;
@@ -99,7 +112,7 @@ static PyObject *await_value(tdr_future *future)
 		if (status == TDR_OK)
 			result = python_from_value(tdr_future_value(future));
 		else
-			raise_of_reference(status, tdr_future_error(future), tdr_future_traceback(future),
+			raise_of_reference(rref, status, tdr_future_error(future), tdr_future_traceback(future),
 			                   tdr_future_detail(future));
 	}
 	Py_BEGIN_ALLOW_THREADS;
@@ -156,7 +169,7 @@ static PyObject *rref_to_here(RRefObject *self, PyObject *args, PyObject *kwargs
 	Py_BEGIN_ALLOW_THREADS;
 	future = tdr_rref_fetch(rref, timeout_ms);
 	Py_END_ALLOW_THREADS;
-	return await_value(future);
+	return await_value(rref, future);
 }
 
 static PyObject *rref_local_value(RRefObject *self, PyObject *unused)
@@ -168,10 +181,10 @@ static PyObject *rref_local_value(RRefObject *self, PyObject *unused)
 	if (!rref)
 		return NULL;
 	if (tdr_rref_is_owner(rref))
-		return await_value(tdr_rref_fetch(rref, TDR_TIMEOUT_NEVER));
+		return await_value(rref, tdr_rref_fetch(rref, TDR_TIMEOUT_NEVER));
 	status = tdr_rref_local_value(rref, 1, &value);
 	if (status != TDR_OK)
-		return raise_of_reference(status, tdr_last_error(), NULL, NULL);
+		return raise_of_reference(rref, status, tdr_last_error(), NULL, NULL);
 	tdr_value_unref(value);
 	return PyErr_Format(PyExc_SystemError, "a user of a reference was given its value");
 }
@@ -188,7 +201,7 @@ static PyObject *rref_get_future(RRefObject *self, PyObject *unused)
 	if (!future)
 		return raise_last(TDR_ENOMEM);
 	if (tdr_future_status(future) == TDR_ESTATE)
-		raise_of_reference(TDR_ESTATE, tdr_future_error(future), NULL, NULL);
+		raise_of_reference(rref, TDR_ESTATE, tdr_future_error(future), NULL, NULL);
 	else
 		object = future_object(future, ERROR_OF_CALL);
 	tdr_future_unref(future);

@@ -390,17 +390,12 @@ static PyObject *positional_arguments(tdr_call *call)
 	return args;
 }
 
-/* The schema promises a plain result: it is converted here, so that the library can check it. */
-static tdr_status finish_plain(tdr_call *call, tdr_worker self, PyObject *result)
+/* The result is converted here, so that the library can check it against the schema. */
+static tdr_status finish_typed(tdr_call *call, tdr_worker self, PyObject *result)
 {
-	tdr_value *value;
+	tdr_value *value = result ? schema_value_from_python(result) : NULL;
 	tdr_status status;
-	bool plain = true;
 
-	value = result ? value_from_python(result, &plain) : NULL;
-	if (!value && !plain)
-		PyErr_Format(PyExc_TypeError, "the result of a function with a schema has to be plain, not %s",
-		             Py_TYPE(result)->tp_name);
 	Py_XDECREF(result);
 	if (!value)
 		return fail_with_exception(call, self);
@@ -424,7 +419,7 @@ static tdr_status serve_registered(tdr_call *call, void *context)
 		args = positional_arguments(call);
 	else if (!arguments_to_python(tdr_arg(call, 0), tdr_arg(call, 1), &args, &kwargs))
 		args = NULL;
-	status = finish_plain(call, self, args ? PyObject_Call(registered->callable, args, kwargs) : NULL);
+	status = finish_typed(call, self, args ? PyObject_Call(registered->callable, args, kwargs) : NULL);
 	Py_XDECREF(args);
 	Py_XDECREF(kwargs);
 	python_leave(state);
