@@ -10,6 +10,7 @@ long. What a process prints and raises is part of the failure. Nothing outlives 
 
 import faulthandler
 import multiprocessing
+import multiprocessing.connection
 import os
 import sys
 import time
@@ -19,6 +20,9 @@ import pytest
 
 LIMIT_SECONDS = 60.0
 """How long a group may take, unless a test says otherwise."""
+
+GRACE_SECONDS = 8.0
+"""How long processes may take to end, and to report once another one has failed."""
 
 LAUNCHER_NAMES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
@@ -44,6 +48,18 @@ def _child(function, rank, world_size, url, arguments, limit, channel):
     sys.stderr.flush()
     # As an ordinary process ends: with the interpreter's own shutdown.
     sys.exit(code)
+
+
+def _failure(outcome, process, limit):
+    """What is wrong with what a process has reported, and how it has ended; "" if nothing is."""
+    if outcome is not None and not outcome[0]:
+        return outcome[1]
+    if process.exitcode is None:
+        state = "it has returned" if outcome is not None else f"no result after {limit} s, or after another one failed"
+        return f"{state}, and the process has not ended"
+    if outcome is None or process.exitcode != 0:
+        return f"ended with exit code {process.exitcode}" + ("" if outcome else " and without a result")
+    return ""
 
 
 class Group:
@@ -81,33 +97,40 @@ class Group:
             theirs.close()
             members.append((rank, process, ours))
             self._processes.append(process)
-        deadline = time.monotonic() + limit
-        results, failures = [None] * world_size, []
-        for rank, process, channel in members:
-            try:
-                if not channel.poll(max(deadline - time.monotonic(), 0.0)):
-                    failures.append(f"rank {rank} has not ended after {limit} s")
-                    continue
-                good, result = channel.recv()
-            except EOFError:
-                process.join(max(deadline - time.monotonic(), 0.1))
-                if rank not in may_die:
-                    failures.append(f"rank {rank} ended with exit code {process.exitcode} and without a result")
-                continue
-            if good:
-                results[rank] = result
-            else:
-                failures.append(f"rank {rank}:\n{result}")
-        for rank, process, _ in members:
-            process.join(max(deadline - time.monotonic(), 0.1))
-            if process.exitcode is None:
-                failures.append(f"rank {rank} has returned, and its process has not ended")
-            elif process.exitcode != 0 and rank not in may_die and not failures:
-                failures.append(f"rank {rank} ended with exit code {process.exitcode}")
+        outcomes = self._gather(members, limit)
+        self._await_ends(members)
+        failures = [
+            f"rank {rank}: {_failure(outcomes.get(rank), process, limit)}"
+            for rank, process, _ in members
+            if rank not in may_die and _failure(outcomes.get(rank), process, limit)
+        ]
         self.end()
         if failures:
             pytest.fail("\n".join(failures), pytrace=False)
-        return results
+        return [outcomes.get(rank, (True, None))[1] for rank in range(world_size)]
+
+    @staticmethod
+    def _gather(members, limit):
+        """What each process reports, by rank: (whether it is good, what). Others get little time once one has failed."""
+        deadline = time.monotonic() + limit
+        ranks = {channel: rank for rank, _, channel in members}
+        outcomes = {}
+        while ranks and time.monotonic() < deadline:
+            for channel in multiprocessing.connection.wait(list(ranks), deadline - time.monotonic()):
+                rank = ranks.pop(channel)
+                try:
+                    outcomes[rank] = channel.recv()
+                except EOFError:
+                    continue
+                if not outcomes[rank][0]:
+                    deadline = min(deadline, time.monotonic() + GRACE_SECONDS)
+        return outcomes
+
+    @staticmethod
+    def _await_ends(members):
+        deadline = time.monotonic() + GRACE_SECONDS
+        for _, process, _ in members:
+            process.join(max(deadline - time.monotonic(), 0.01))
 
     def end(self):
         """Ends all processes that are left."""

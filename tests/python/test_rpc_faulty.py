@@ -47,7 +47,6 @@ def run_dropped_creation(rank, world_size, url):
         rref = rpc.remote(to, max, args=(to, rank))
         await_counters(num_pending_futures=0, num_pending_users=0)
         assert CREATION in raised(RuntimeError, rref.to_here)
-        assert CREATION in raised(RuntimeError, rref._serialize)
         assert CREATION in raised(RuntimeError, rpc.rpc_sync, to, id, args=(rref,))
     rpc.shutdown()
 
@@ -75,6 +74,7 @@ def run_control(rank, world_size, url):
     rref = rpc.remote((rank + 1) % world_size, max, args=(1, rank))
     assert rpc.rpc_sync((rank + 2) % world_size, fetch, args=(rref,)) == max(1, rank)
     del rref
+    rpc._get_current_rpc_agent()._native.barrier()
     rpc.api._delete_all_user_and_unforked_owner_rrefs()
     rpc.shutdown()
 

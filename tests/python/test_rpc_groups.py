@@ -165,7 +165,11 @@ class SlowToPickle:
 
     def __getstate__(self):
         time.sleep(self.seconds)
-        return self.__dict__
+        return (self.seconds,)
+
+    def __setstate__(self, state):
+        (self.seconds,) = state
+        time.sleep(self.seconds)
 
 
 def run_gathers(rank, world_size, url):
@@ -188,8 +192,8 @@ def run_gathers(rank, world_size, url):
         thread.join()
     rpc.api._wait_all_workers()
     rpc.api._wait_all_workers()
-    assert not rpc.api._all_gather_sequence_id_to_states
     rpc.shutdown()
+    assert not rpc.api._all_gather_sequence_id_to_states
 
 
 def test_gathers_and_barriers(group):
@@ -259,6 +263,8 @@ def run_local_shutdown(rank, world_size, url):
     join(rank, world_size, url)
     rpc.rpc_sync((rank + 1) % world_size, min, args=(1, 2))
     rpc.api._wait_all_workers()
+    # Who leaves now could take the answers to this gather with it.
+    time.sleep(1)
     rpc.shutdown(graceful=False)
     assert "RPC has not been initialized" in raised(RuntimeError, rpc.rpc_sync, 0, min, args=(1, 2))
 

@@ -19,6 +19,19 @@ def target_of(func: Callable[..., Any]) -> Any:
     return str(func) if type(func) is Operation else func
 
 
+def profiled_name(target: str) -> str:
+    """The name under which a profiler records calls of a function or operator in C."""
+    return target
+
+
+def check_call(target: Any, args: Any, kwargs: Any) -> None:
+    """Raises what is wrong with the arguments of a call, where that can be seen before it is made."""
+
+
+def prepare_agent(native: Any) -> None:
+    """Tells the extension's agent, before it joins, what it is to serve besides Python functions and those in C."""
+
+
 def should_profile() -> bool:
     """Whether the calling thread's calls are to be recorded by a profiler."""
     return False

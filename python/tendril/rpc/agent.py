@@ -9,6 +9,7 @@ from typing import Any, Optional, Union
 
 from tendril import _asyncio, _C
 
+from . import _hooks
 from . import devices as rpc_devices
 from .options import _TensorPipeRpcBackendOptionsBase
 
@@ -98,6 +99,7 @@ class TensorPipeAgent(RpcAgent):
         self._world_size = world_size or None
         self._options = rpc_backend_options._copy()
         self._native = _C.Agent(name, **self._native_options())
+        _hooks.prepare_agent(self._native)
         self._joined = False
         self._left = False
         self._let_go = False
@@ -151,8 +153,8 @@ class TensorPipeAgent(RpcAgent):
         Raises:
             RuntimeError: calls were under way when the time was over. With `shutdown` it has left all the same.
         """
-        if not shutdown or (self.is_static_group and not self._let_go):
-            self._await_idle(timeout)
+        # What others have begun here may go on to make calls: that has to end before the extension's agent is shut down.
+        self._await_idle(timeout)
         if not shutdown:
             return
         if not self._let_go:

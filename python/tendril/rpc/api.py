@@ -451,6 +451,7 @@ def _send(worker: WorkerInfo, func: Any, args: Any, kwargs: Any, timeout: float,
     """
     native = _get_current_rpc_agent()._native
     args, kwargs = args if args else (), kwargs if kwargs else {}
+    _hooks.check_call(func, args, kwargs)
     is_async = hasattr(func, "_wrapped_async_rpc_function")
     if isinstance(func, str) or (_default_pickler is _internal_rpc_pickler and callable(func)):
         return native.call(worker, func, args, kwargs, timeout, mode, is_async)
@@ -475,7 +476,7 @@ def _invoke_rpc(
         raise TypeError("function should be callable.")
     worker, target = _to_worker_info(to), _hooks.target_of(func)
     should_profile = _get_should_profile()
-    qualified_name = target if isinstance(target, str) else None
+    qualified_name = _hooks.profiled_name(target) if isinstance(target, str) else None
     with _enable_rpc_profiler(should_profile, qualified_name, func, rpc_type, worker) as record:
         future = _send(worker, target, args, kwargs, rpc_timeout, _C.ASYNC)
         return record._call_end_callbacks_on_future(future) if should_profile else future
@@ -509,8 +510,10 @@ def rpc_sync(
         raise RuntimeError(_NOT_INITIALIZED)
     if _default_pickler is not _internal_rpc_pickler or not callable(func) or _hooks.should_profile():
         return _invoke_rpc(to, func, RPCExecMode.SYNC, args, kwargs, timeout).wait()
-    worker = _to_worker_info(to)
-    return _C.rpc_sync(worker, _hooks.target_of(func), args if args else (), kwargs if kwargs else {}, timeout)
+    worker, target = _to_worker_info(to), _hooks.target_of(func)
+    args, kwargs = args if args else (), kwargs if kwargs else {}
+    _hooks.check_call(target, args, kwargs)
+    return _C.rpc_sync(worker, target, args, kwargs, timeout)
 
 
 @_require_initialized
@@ -565,7 +568,7 @@ def remote(
     """
     worker, target = _to_worker_info(to), _hooks.target_of(func) if callable(func) else func
     should_profile = _get_should_profile()
-    qualified_name = target if callable(func) and isinstance(target, str) else None
+    qualified_name = _hooks.profiled_name(target) if callable(func) and isinstance(target, str) else None
     with _enable_rpc_profiler(should_profile, qualified_name, func, RPCExecMode.REMOTE, worker) as record:
         if not callable(func):
             # The worker that is to call it finds out, and the reference says so.
