@@ -129,17 +129,33 @@ static bool apply_register(tdr_agent *agent, PyObject *args)
 	return serve_callable(agent, schema, callable) == 0;
 }
 
+static bool apply_register_names(tdr_agent *agent, PyObject *args)
+{
+	const char *prefix;
+	PyObject *resolver;
+
+	if (!PyArg_ParseTuple(args, "sO:register_names", &prefix, &resolver))
+		return false;
+	if (!PyCallable_Check(resolver)) {
+		PyErr_Format(PyExc_TypeError, "register_names(): %R cannot be called", resolver);
+		return false;
+	}
+	return serve_names(agent, prefix, resolver) == 0;
+}
+
 /* What can be said before joining, by number in `prepared`. */
 static bool (*const preparations[])(tdr_agent *agent, PyObject *args) = {
     device_map_set,
     devices_set,
     apply_register,
+    apply_register_names,
 };
 
 enum preparation {
 	PREPARE_DEVICE_MAP,
 	PREPARE_DEVICES,
 	PREPARE_REGISTER,
+	PREPARE_REGISTER_NAMES,
 };
 
 /* Does it now where there is an agent, else in joining. */
@@ -174,6 +190,11 @@ static PyObject *agent_set_devices(AgentObject *self, PyObject *args)
 static PyObject *agent_register(AgentObject *self, PyObject *args)
 {
 	return prepare(self, PREPARE_REGISTER, args);
+}
+
+static PyObject *agent_register_names(AgentObject *self, PyObject *args)
+{
+	return prepare(self, PREPARE_REGISTER_NAMES, args);
 }
 
 static PyObject *agent_device_map(AgentObject *self, PyObject *args)
@@ -226,18 +247,19 @@ static tdr_agent *make_agent(AgentObject *self, tdr_agent_options *with)
 	}
 	if (serve_python(agent) < 0)
 		goto fail;
-	status = tdr_register_operators(agent);
-	if (status == TDR_OK && self->on_member)
-		status = tdr_agent_on_member(agent, member_changed, self);
-	if (status != TDR_OK) {
-		raise_last(status);
-		goto fail;
-	}
 	for (Py_ssize_t i = 0; i < PyList_GET_SIZE(self->prepared); i++) {
 		PyObject *entry = PyList_GET_ITEM(self->prepared, i);
 
 		if (!preparations[PyLong_AsLong(PyTuple_GET_ITEM(entry, 0))](agent, PyTuple_GET_ITEM(entry, 1)))
 			goto fail;
+	}
+	/* What C registers comes before what is found by name: where others have the operators, ours would be in their way. */
+	status = name_is_resolved("aten::") ? TDR_OK : tdr_register_operators(agent);
+	if (status == TDR_OK && self->on_member)
+		status = tdr_agent_on_member(agent, member_changed, self);
+	if (status != TDR_OK) {
+		raise_last(status);
+		goto fail;
 	}
 	return agent;
 fail:
@@ -765,6 +787,9 @@ static PyMethodDef agent_methods[] = {
      PyDoc_STR("on_member(callback)\n--\n\nCalls callback(worker, event, reason) for members that come and go.")},
     {"register", (PyCFunction)agent_register, METH_VARARGS,
      PyDoc_STR("register(schema, callable)\n--\n\nLets others call a function under a schema.")},
+    {"register_names", (PyCFunction)agent_register_names, METH_VARARGS,
+     PyDoc_STR("register_names(prefix, resolver)\n--\n\nLets others call prefix::name for any name: resolver(full "
+               "name) gives the callable.")},
     {"barrier", WITH_KEYWORDS(agent_barrier), METH_VARARGS | METH_KEYWORDS,
      PyDoc_STR("barrier(names=None, timeout=-1.0)\n--\n\nReturns when all named members have called it.")},
     {"all_gather", WITH_KEYWORDS(agent_all_gather), METH_VARARGS | METH_KEYWORDS,

@@ -106,7 +106,7 @@ static bool aim(struct request *request, PyObject *function, PyObject *args, PyO
 	request->function = PyUnicode_AsUTF8(request->name);
 	if (!request->function)
 		return false;
-	if (strncmp(request->function, "python::", 8) != 0)
+	if (strncmp(request->function, "python::", 8) != 0 && !name_is_resolved(request->function))
 		return schema_arguments_from_python(args, kwargs, &request->args, &request->kwargs);
 	return arguments_from_python(args, kwargs, &request->args, &request->kwargs);
 }
@@ -160,14 +160,18 @@ static PyObject *foreign_future(PyObject *future)
 	return foreign;
 }
 
+PyObject *future_of_call(tdr_future *future, enum error_style style)
+{
+	PyObject *object = future_object(future, style);
+
+	return object && future_factory ? foreign_future(object) : object;
+}
+
 static PyObject *async_result(tdr_future *future)
 {
-	PyObject *object;
-
 	if (tdr_future_done(future) && tdr_future_status(future) == TDR_ENOWORKER)
 		return result_of(future, ERROR_OF_CALL);
-	object = future_object(future, ERROR_OF_CALL);
-	return object && future_factory ? foreign_future(object) : object;
+	return future_of_call(future, ERROR_OF_CALL);
 }
 
 static PyObject *sync_result(tdr_future *future)
@@ -221,7 +225,7 @@ static PyObject *send(struct request *request)
 	                            &options);
 	Py_END_ALLOW_THREADS;
 	if (!future)
-		return raise_last(TDR_ENOMEM);
+		return raise_null();
 	result = request->mode == MODE_SYNC ? sync_result(future) : async_result(future);
 	tdr_future_unref(future); /* the request holds the agent, and so the engine */
 	return result;

@@ -83,8 +83,14 @@ enum error_style {
 PyObject *raise_status(tdr_status status, const char *text, const char *traceback, tdr_value *detail,
                        enum error_style style);
 
+/* The same for the error of a completed future. */
+PyObject *raise_outcome(tdr_future *future, enum error_style style);
+
 /* The same for the calling thread's last failure. */
 PyObject *raise_last(tdr_status status);
+
+/* The same where the library gave NULL in place of a future or a reference: no memory, or a handle of a parent process. */
+PyObject *raise_null(void);
 
 /*
  * Takes the exception that is set, and describes it for who called: `ret_text` "{TypeName}: {message}" and `ret_traceback` (both
@@ -228,6 +234,15 @@ int serve_python(tdr_agent *agent);
 int serve_callable(tdr_agent *agent, const char *schema, PyObject *callable);
 
 /*
+ * Lets others call all functions `prefix`::name that C has not registered: `resolver` gives the callable for a full name. From then on
+ * calls of such names may have arguments of any kind.
+ */
+int serve_names(tdr_agent *agent, const char *prefix, PyObject *resolver);
+
+/* Whether serve_names has been called for the prefix of `name` in this process. */
+bool name_is_resolved(const char *name);
+
+/*
  * An object as a value that keeps it: numbers, strings, bytes and None as such; every other as a native object of type
  * OBJECT_TYPE, which stays the same object in this process and is converted when it leaves it.
  */
@@ -303,6 +318,9 @@ bool device_map_set(tdr_agent *agent, PyObject *args);
 bool devices_set(tdr_agent *agent, PyObject *args);
 PyObject *device_map_get(tdr_agent *agent, PyObject *args);
 PyObject *devices_get(tdr_agent *agent);
+
+/* A future of the kind that calls return (see set_future_factory), which completes as `future` (borrowed) does. */
+PyObject *future_of_call(tdr_future *future, enum error_style style);
 
 /* Methods of Agent. */
 PyObject *agent_call(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *keywords);

@@ -8,7 +8,9 @@
 #include "ext.h"
 
 #include <string.h>
+#include <unistd.h>
 
+static pid_t home; /* the process that has loaded the module */
 static PyObject *hooks;            /* a dict, name -> callable */
 static PyObject *remote_traceback; /* the exception that stands for the far side's traceback */
 
@@ -174,6 +176,29 @@ PyObject *raise_status(tdr_status status, const char *text, const char *tracebac
 	PyErr_SetObject((PyObject *)Py_TYPE(exception), exception);
 	Py_DECREF(exception);
 	return NULL;
+}
+
+PyObject *raise_outcome(tdr_future *future, enum error_style style)
+{
+	static const char late[] = "RPC ran for more than set timeout: ";
+	tdr_status status = tdr_future_status(future);
+	const char *text = tdr_future_error(future);
+	char *whole = NULL;
+
+	/* Whoever has seen that the time is over, here or there: programs look for these words. */
+	if (status == TDR_ETIMEDOUT && !strstr(text, "RPC ran for more than") && !strstr(text, "RRef creation")) {
+		whole = PyMem_Malloc(sizeof(late) + strlen(text));
+		if (whole)
+			sprintf(whole, "%s%s", late, text);
+	}
+	raise_status(status, whole ? whole : text, tdr_future_traceback(future), tdr_future_detail(future), style);
+	PyMem_Free(whole);
+	return NULL;
+}
+
+PyObject *raise_null(void)
+{
+	return raise_last(getpid() == home ? TDR_ENOMEM : TDR_EFORKED);
 }
 
 PyObject *raise_last(tdr_status status)
@@ -343,6 +368,8 @@ static int exec_module(PyObject *module)
 		                "tendril cannot be used in a subinterpreter: import it in the main one");
 		return -1;
 	}
+	if (!home)
+		home = getpid();
 	if (!hooks)
 		hooks = PyDict_New();
 	if (!remote_traceback)

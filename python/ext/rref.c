@@ -49,7 +49,7 @@ PyObject *rref_object(tdr_rref *rref)
 	RRefObject *self;
 
 	if (!rref)
-		return raise_last(TDR_ENOMEM);
+		return raise_null();
 	self = (RRefObject *)rref_type->tp_alloc(rref_type, 0);
 	if (!self) {
 		drop_handle(unref_rref, rref);
@@ -79,22 +79,20 @@ static void rename_ids(char *text)
 	replace(text, "ForkId = ", "fork_id=");
 }
 
-/* Raises why the value of `rref` cannot be had. */
-static PyObject *raise_of_reference(tdr_rref *rref, tdr_status status, const char *text, const char *traceback,
-                                    tdr_value *detail)
+/* Raises why the value of `rref` cannot be had: an error of a use that its state does not allow. */
+static PyObject *raise_of_state(tdr_rref *rref, tdr_status status, const char *text)
 {
-	char name[RREF_TEXT_MAX], *copy;
+	char name[RREF_TEXT_MAX], *copy = strdup(text);
 
 	if (status == TDR_ESHUTDOWN && !tdr_rref_is_owner(rref)) {
 		tdr_rref_print(rref, name, sizeof(name));
 		rename_ids(name);
-		return PyErr_Format(PyExc_RuntimeError,
-		                    "%s has been deleted. Cannot call to_here() on it after deletion.", name);
+		PyErr_Format(PyExc_RuntimeError, "%s has been deleted. Cannot call to_here() on it after deletion.", name);
+	} else {
+		if (copy)
+			rename_ids(copy);
+		raise_status(status, copy ? copy : text, NULL, NULL, ERROR_OF_VALUE);
 	}
-	copy = status == TDR_ESTATE ? strdup(text) : NULL;
-	if (copy)
-		rename_ids(copy);
-	raise_status(status, copy ? copy : text, traceback, detail, ERROR_OF_VALUE);
 	free(copy);
 	return NULL;
 }
@@ -106,14 +104,13 @@ static PyObject *await_value(tdr_rref *rref, tdr_future *future)
 	tdr_status status;
 
 	if (!future)
-		return raise_last(TDR_ENOMEM);
+		return raise_null();
 	if (wait_for(future, TDR_TIMEOUT_NEVER) > 0) {
 		status = tdr_future_status(future);
-		if (status == TDR_OK)
-			result = python_from_value(tdr_future_value(future));
+		if (status == TDR_ESHUTDOWN || status == TDR_ESTATE)
+			raise_of_state(rref, status, tdr_future_error(future));
 		else
-			raise_of_reference(rref, status, tdr_future_error(future), tdr_future_traceback(future),
-			                   tdr_future_detail(future));
+			result = result_of(future, ERROR_OF_VALUE);
 	}
 	Py_BEGIN_ALLOW_THREADS;
 	tdr_future_unref(future);
@@ -184,7 +181,7 @@ static PyObject *rref_local_value(RRefObject *self, PyObject *unused)
 		return await_value(rref, tdr_rref_fetch(rref, TDR_TIMEOUT_NEVER));
 	status = tdr_rref_local_value(rref, 1, &value);
 	if (status != TDR_OK)
-		return raise_of_reference(rref, status, tdr_last_error(), NULL, NULL);
+		return raise_of_state(rref, status, tdr_last_error());
 	tdr_value_unref(value);
 	return PyErr_Format(PyExc_SystemError, "a user of a reference was given its value");
 }
@@ -199,11 +196,11 @@ static PyObject *rref_get_future(RRefObject *self, PyObject *unused)
 		return NULL;
 	future = tdr_rref_future(rref);
 	if (!future)
-		return raise_last(TDR_ENOMEM);
+		return raise_null();
 	if (tdr_future_status(future) == TDR_ESTATE)
-		raise_of_reference(rref, TDR_ESTATE, tdr_future_error(future), NULL, NULL);
+		raise_of_state(rref, TDR_ESTATE, tdr_future_error(future));
 	else
-		object = future_object(future, ERROR_OF_CALL);
+		object = future_of_call(future, ERROR_OF_CALL);
 	tdr_future_unref(future);
 	return object;
 }

@@ -19,10 +19,11 @@
 /* What marks a function that returns a future. */
 #define ASYNC_ATTRIBUTE "_wrapped_async_rpc_function"
 
-/* A callable registered under a schema of its own. */
+/* A callable registered under a schema of its own, or one that finds callables by name. */
 struct registered {
 	PyObject *callable;
 	bool takes_all; /* its schema is name(...) */
+	tdr_agent *agent; /* borrowed: it outlives what is registered with it; NULL where `callable` is what is called */
 };
 
 /* A call whose result comes later. */
@@ -449,6 +450,79 @@ int serve_callable(tdr_agent *agent, const char *schema, PyObject *callable)
 		return 0;
 	raise_last(status);
 	Py_DECREF(callable);
+	free(registered);
+	return -1;
+}
+
+/* ---- callables that are found by name ---- */
+
+/* The prefixes of serve_names, "aten::"; a list. */
+static PyObject *prefixes;
+
+bool name_is_resolved(const char *name)
+{
+	for (Py_ssize_t i = 0; prefixes && i < PyList_GET_SIZE(prefixes); i++) {
+		const char *prefix = PyUnicode_AsUTF8(PyList_GET_ITEM(prefixes, i));
+
+		if (strncmp(name, prefix, strlen(prefix)) == 0)
+			return true;
+	}
+	return false;
+}
+
+static tdr_status serve_resolved(tdr_call *call, void *context)
+{
+	const struct registered *registered = context;
+	PyObject *callable, *args = NULL, *kwargs = NULL;
+	tdr_worker self = tdr_agent_worker(registered->agent);
+	PyGILState_STATE state;
+	tdr_status status;
+	bool found;
+
+	if (!python_enter(&state))
+		return tdr_fail(call, TDR_ESHUTDOWN, "the Python interpreter of worker '%s' is going down", self.name);
+	callable = PyObject_CallFunction(registered->callable, "s", tdr_call_function_name(call));
+	found = callable && arguments_to_python(tdr_arg(call, 0), tdr_arg(call, 1), &args, &kwargs);
+	status = found ? call_python(call, self, callable, args, kwargs) : fail_with_exception(call, self);
+	Py_XDECREF(callable);
+	Py_XDECREF(args);
+	Py_XDECREF(kwargs);
+	python_leave(state);
+	return status;
+}
+
+/* Adds to `prefixes`, unless it is there. */
+static bool keep_prefix(const char *prefix)
+{
+	PyObject *text = PyUnicode_FromFormat("%s::", prefix);
+	int there;
+
+	if (!prefixes)
+		prefixes = PyList_New(0);
+	there = text && prefixes ? PySequence_Contains(prefixes, text) : -1;
+	if (there == 0)
+		there = PyList_Append(prefixes, text);
+	Py_XDECREF(text);
+	return there >= 0;
+}
+
+int serve_names(tdr_agent *agent, const char *prefix, PyObject *resolver)
+{
+	struct registered *registered = malloc(sizeof(*registered));
+	char schema[128];
+	tdr_status status;
+
+	if (!registered) {
+		PyErr_NoMemory();
+		return -1;
+	}
+	snprintf(schema, sizeof(schema), "%s::*(...)", prefix);
+	*registered = (struct registered){.callable = Py_NewRef(resolver), .takes_all = true, .agent = agent};
+	status = tdr_register_owned(agent, schema, serve_resolved, registered, free_registered, 0);
+	if (status == TDR_OK)
+		return keep_prefix(prefix) ? 0 : -1;
+	raise_last(status);
+	Py_DECREF(resolver);
 	free(registered);
 	return -1;
 }

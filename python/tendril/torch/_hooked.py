@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What install() puts in the places of tendril.rpc's hooks."""
+
+from typing import Any
+
+import torch
+from torch import distributed
+
+from tendril import _C
+from tendril.rpc import _hooks
+from tendril.rpc.operations import Operation
+
+from . import _futures, _profiler, _targets
+
+
+def _target_of(func: Any) -> Any:
+    return str(func) if type(func) is Operation else _targets.target_of(func)
+
+
+def _type_is_opaque(kind: type) -> bool:
+    return issubclass(kind, torch.jit.ScriptModule)
+
+
+def _store_types() -> "tuple[type, ...]":
+    try:
+        from tendril.store import Store
+    except ImportError:
+        return (distributed.Store,)
+    return (distributed.Store, Store)
+
+
+def _rendezvous(url: str, rank: int, world_size: int) -> Any:
+    return distributed.rendezvous(url, rank=rank, world_size=world_size)
+
+
+def _create_store(options: Any, rank: int) -> Any:
+    return distributed._create_store_from_options(options, rank)
+
+
+def _prefix_store(prefix: str, store: Any) -> Any:
+    if isinstance(store, distributed.Store):
+        return distributed.PrefixStore(prefix, store)
+    from tendril.store import PrefixStore
+
+    return PrefixStore(prefix, store)
+
+
+def install() -> None:
+    """Sets all of them."""
+    _hooks.install(
+        target_of=_target_of,
+        profiled_name=_targets.profiled_name,
+        check_call=_targets.check_call,
+        prepare_agent=_targets.prepare_agent,
+        should_profile=_profiler.should_profile,
+        record_function=_profiler.record_function,
+        set_profiler_node_id=_profiler.set_profiler_node_id,
+        new_future=_futures.new_future,
+        wait_all=_futures.wait_all,
+        type_is_opaque=_type_is_opaque,
+        store_types=_store_types,
+        rendezvous=_rendezvous,
+        create_store=_create_store,
+        prefix_store=_prefix_store,
+    )
+    _C.set_future_factory(torch.futures.Future)
+    torch.futures.collect_all = _futures.collect_all
+    torch.futures.wait_all = _futures.wait_all

@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is torch's among the targets of calls: operators, and TorchScript functions.
+
+Both go by name, "aten::add" and "torchscript::__torch__.module.function", and are found and run by torch where they are called.
+Their arguments are checked by the caller, so that a wrong one is raised at once.
+"""
+
+import functools
+from typing import Any, Callable
+
+import torch
+from torch.jit import _builtins, _state
+
+SCRIPT_PREFIX = "torchscript::"
+SCRIPT_ASYNC_PREFIX = "torchscript_async::"
+OPERATOR_PREFIX = "aten::"
+
+_MARK = "_wrapped_async_rpc_function"
+
+
+# ---- on the caller ----
+
+
+def target_of(func: Any) -> Any:
+    """The name of an operator or of a TorchScript function; otherwise `func` itself."""
+    wrapped = getattr(func, _MARK, None)
+    if isinstance(wrapped, torch.jit.ScriptFunction):
+        return SCRIPT_ASYNC_PREFIX + torch._jit_internal._qualified_name(wrapped)
+    name = _builtins._find_builtin(func)
+    if name is not None:
+        return name
+    if isinstance(func, torch.jit.ScriptFunction):
+        return SCRIPT_PREFIX + torch._jit_internal._qualified_name(func)
+    return func
+
+
+def profiled_name(target: str) -> str:
+    """The name that profilers show."""
+    for prefix in (SCRIPT_PREFIX, SCRIPT_ASYNC_PREFIX):
+        if target.startswith(prefix):
+            return target[len(prefix) :]
+    return target
+
+
+def check_call(target: Any, args: Any, kwargs: Any) -> None:
+    """Raises what torch would raise for arguments that fit no schema of the target.
+
+    Raises:
+        RuntimeError: they fit none.
+    """
+    if not isinstance(target, str):
+        return
+    if target.startswith((SCRIPT_PREFIX, SCRIPT_ASYNC_PREFIX)):
+        function = _state._python_cu.find_function(profiled_name(target))
+        if function is not None and not _fits(function.schema, args, kwargs):
+            function(*args, **kwargs)  # which says in torch's words what is wrong, and does not run
+    elif target.startswith(OPERATOR_PREFIX):
+        if not any(_fits(schema, args, kwargs) for schema in _schemas(target)):
+            _operator(target)(*args, **kwargs)
+
+
+def _fits(schema: Any, args: Any, kwargs: Any) -> bool:
+    """Whether arguments have the number, the names and roughly the types that a schema wants."""
+    left = dict(kwargs)
+    position = 0
+    for argument in schema.arguments:
+        if position < len(args) and not argument.kwarg_only:
+            value = args[position]
+            position += 1
+        elif argument.name in left:
+            value = left.pop(argument.name)
+        elif argument.has_default_value():
+            continue
+        else:
+            return False
+        if not _has_type(value, argument.type.kind()):
+            return False
+    return position == len(args) and not left
+
+
+_TYPES = {
+    "TensorType": torch.Tensor,
+    "StringType": str,
+    "ListType": (list, tuple, torch.Tensor, int, float),
+}
+
+
+def _has_type(value: Any, kind: str) -> bool:
+    """Whether a value may be an argument of that kind. Errs on the side of yes: torch looks again where it is used."""
+    if isinstance(value, torch.Tensor) and kind in ("NumberType", "IntType", "FloatType", "BoolType"):
+        return value.numel() == 1
+    expected = _TYPES.get(kind)
+    return expected is None or isinstance(value, expected)  # type: ignore[arg-type]
+
+
+@functools.lru_cache(maxsize=None)
+def _schemas(name: str) -> "tuple[Any, ...]":
+    return tuple(torch._C._jit_get_schemas_for_operator(name))
+
+
+# ---- on the callee ----
+
+
+@functools.lru_cache(maxsize=None)
+def _operator(name: str) -> Callable[..., Any]:
+    """The operator of that name.
+
+    Raises:
+        RuntimeError: torch has none.
+    """
+    found = torch._C._jit_get_operation(name)
+    operator = found[0] if isinstance(found, tuple) else found
+    if operator is None:
+        raise RuntimeError(f"torch has no operator {name}")
+    return operator
+
+
+def _script(name: str) -> Callable[..., Any]:
+    """The TorchScript function of that name.
+
+    Raises:
+        RuntimeError: nobody here has imported the module that defines it.
+    """
+    function = _state._python_cu.find_function(name)
+    if function is None:
+        raise RuntimeError(f"attempted to get undefined function {name}")
+    return function
+
+
+def _check_future(result: Any) -> Any:
+    if not isinstance(result, torch._C.Future):
+        kind = "Tensor" if isinstance(result, torch.Tensor) else type(result).__name__
+        raise RuntimeError(f"Async functions must return an IValue of Future type, but got {kind}")
+    return result
+
+
+def resolve(name: str) -> Callable[..., Any]:
+    """What a caller means by a name.
+
+    Raises:
+        RuntimeError: there is no such operator or function.
+    """
+    if name.startswith(OPERATOR_PREFIX):
+        return _operator(name)
+    if name.startswith(SCRIPT_PREFIX):
+        return _script(name[len(SCRIPT_PREFIX) :])
+    function = _script(name[len(SCRIPT_ASYNC_PREFIX) :])
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return _check_future(function(*args, **kwargs))
+
+    setattr(call, _MARK, function)
+    return call
+
+
+def prepare_agent(native: Any) -> None:
+    """Has an agent serve what is torch's."""
+    for prefix in (OPERATOR_PREFIX, SCRIPT_PREFIX, SCRIPT_ASYNC_PREFIX):
+        native.register_names(prefix[:-2], resolve)
