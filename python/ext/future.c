@@ -214,12 +214,9 @@ static PyObject *take_exception(void)
 
 PyObject *result_of(tdr_future *future, enum error_style style)
 {
-	tdr_status status = tdr_future_status(future);
-
-	if (status == TDR_OK)
+	if (tdr_future_status(future) == TDR_OK)
 		return python_from_value(tdr_future_value(future));
-	return raise_status(status, tdr_future_error(future), tdr_future_traceback(future), tdr_future_detail(future),
-	                    style);
+	return raise_outcome(future, style);
 }
 
 /* Takes up the outcome of the source, where it is there. Making objects may run Python code, and another thread be faster. */

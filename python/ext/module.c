@@ -10,7 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
-static pid_t home; /* the process that has loaded the module */
+static pid_t home;                 /* the process that has loaded the module */
 static PyObject *hooks;            /* a dict, name -> callable */
 static PyObject *remote_traceback; /* the exception that stands for the far side's traceback */
 

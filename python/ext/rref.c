@@ -87,7 +87,8 @@ static PyObject *raise_of_state(tdr_rref *rref, tdr_status status, const char *t
 	if (status == TDR_ESHUTDOWN && !tdr_rref_is_owner(rref)) {
 		tdr_rref_print(rref, name, sizeof(name));
 		rename_ids(name);
-		PyErr_Format(PyExc_RuntimeError, "%s has been deleted. Cannot call to_here() on it after deletion.", name);
+		PyErr_Format(PyExc_RuntimeError, "%s has been deleted. Cannot call to_here() on it after deletion.",
+		             name);
 	} else {
 		if (copy)
 			rename_ids(copy);

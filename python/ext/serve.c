@@ -23,7 +23,8 @@
 struct registered {
 	PyObject *callable;
 	bool takes_all; /* its schema is name(...) */
-	tdr_agent *agent; /* borrowed: it outlives what is registered with it; NULL where `callable` is what is called */
+	tdr_agent
+	    *agent; /* borrowed: it outlives what is registered with it; NULL where `callable` is what is called */
 };
 
 /* A call whose result comes later. */

@@ -140,7 +140,7 @@ def _errors(rank, size, url):
             sync("worker1", "python::core_helpers:nothing")
         with pytest.raises(RuntimeError, match="RPC pickler does not serialize"):
             sync("worker1", "python::no_such_module:nothing")
-        with pytest.raises(RuntimeError, match="names no function"):
+        with pytest.raises(ValueError, match="names no function"):
             sync("worker1", "python::core_helpers")
         with pytest.raises(TypeError, match="missing 1 required positional argument"):
             sync("worker1", add)
