@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Joining, gathering and leaving, in groups of a given size and in others."""
 
+import os
 import threading
 import time
 
@@ -271,6 +272,22 @@ def run_local_shutdown(rank, world_size, url):
 
 def test_local_shutdown(group):
     group(3, run_local_shutdown)
+
+
+def run_death_in_shutdown(rank, world_size, url, victim):
+    join(rank, world_size, url, rpc_timeout=10)
+    rpc.rpc_sync((rank + 1) % world_size, min, args=(1, 2))
+    if rank == victim:
+        os._exit(3)
+    text = raised(RuntimeError, rpc.shutdown)
+    assert not rpc._is_current_rpc_agent_set()
+    assert not rpc.api._all_gather_sequence_id_to_states
+    return text
+
+
+@pytest.mark.parametrize("victim", [0, 2])
+def test_death_while_others_shut_down(group, victim):
+    group(3, run_death_in_shutdown, victim, may_die=(victim,))
 
 
 def work(seconds):

@@ -100,6 +100,8 @@ class TensorPipeAgent(RpcAgent):
         self._options = rpc_backend_options._copy()
         self._native = _C.Agent(name, **self._native_options())
         _hooks.prepare_agent(self._native)
+        self.lost_workers: dict[str, str] = {}
+        self._native.on_member(self._note_member)
         self._joined = False
         self._left = False
         self._let_go = False
@@ -228,6 +230,13 @@ class TensorPipeAgent(RpcAgent):
     def get_worker_infos(self) -> list[_C.WorkerInfo]:
         """All members, in the order of their ids."""
         return self._native.worker_infos()
+
+    def _note_member(self, worker_info: _C.WorkerInfo, event: str, reason: str) -> None:
+        """Keeps in `lost_workers` who has left or died, by name, and why; called by the extension."""
+        if event == "joined":
+            self.lost_workers.pop(worker_info.name, None)
+        else:
+            self.lost_workers[worker_info.name] = reason or event
 
     def _update_group_membership(
         self,

@@ -12,6 +12,7 @@ import functools
 import inspect
 import logging
 import threading
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Callable, Generic, Optional, TypeVar, Union
 
@@ -50,6 +51,9 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 Destination = Union[str, int, WorkerInfo]
+
+_LOOK_AROUND_SECONDS = 0.25
+"""How often who waits in a gathering looks whether those it waits for are still there."""
 
 _NOT_INITIALIZED = "RPC has not been initialized. Call torch.distributed.rpc.init_rpc first."
 
@@ -178,6 +182,24 @@ def _spread(sequence_id: str, gathered: dict[str, Any], followers: Iterable[str]
         )
 
 
+def _await_gathered(states: AllGatherStates, names: set[str], leader: str, patience: Optional[float]) -> None:
+    """Waits until all that a gathering is to bring is there, or `patience` is over.
+
+    Raises:
+        RuntimeError: somebody whose turn it is will never come.
+    """
+    agent = _get_current_rpc_agent()
+    deadline = None if patience is None else time.monotonic() + patience
+    while True:
+        left = _LOOK_AROUND_SECONDS if deadline is None else deadline - time.monotonic()
+        if states.proceed_signal.wait(min(max(left, 0.0), _LOOK_AROUND_SECONDS)) or left <= 0:
+            return
+        awaited = names - set(states.gathered_objects) if agent.get_worker_info().name == leader else {leader}
+        lost = {name: reason for name, reason in getattr(agent, "lost_workers", {}).items() if name in awaited}
+        if lost and not states.proceed_signal.is_set():
+            raise RuntimeError(f"_all_gather of {sorted(names)} cannot end: {lost}")
+
+
 @_require_initialized
 def _all_gather(
     obj: Any, worker_names: Optional[set[str]] = None, timeout: float = UNSET_RPC_TIMEOUT
@@ -196,7 +218,7 @@ def _all_gather(
         A dict from each worker's name to what it gave.
 
     Raises:
-        RuntimeError: a step was not done in time.
+        RuntimeError: a step was not done in time, or a worker that is waited for is gone.
     """
     names = set(worker_names) if worker_names else _ALL_WORKER_NAMES
     leader, me = min(names), _get_current_rpc_agent().get_worker_info().name
@@ -204,17 +226,20 @@ def _all_gather(
     rpc_timeout = get_rpc_timeout() if timeout == UNSET_RPC_TIMEOUT else timeout
     patience = None if timeout in (UNSET_RPC_TIMEOUT, DEFAULT_SHUTDOWN_TIMEOUT) else timeout
 
-    if me == leader:
-        _gather_to_leader(sequence_id, me, obj, names)
-    else:
-        rpc_sync(leader, _gather_to_leader, args=(sequence_id, me, obj, names), timeout=rpc_timeout)
-    with _all_gather_dict_lock:
-        states = _all_gather_sequence_id_to_states[sequence_id]
-    states.proceed_signal.wait(patience)
-    if me == leader:
-        _spread(sequence_id, states.gathered_objects, sorted(names - {leader}), rpc_timeout)
-    with _all_gather_dict_lock:
-        return _all_gather_sequence_id_to_states.pop(sequence_id).gathered_objects
+    try:
+        if me == leader:
+            _gather_to_leader(sequence_id, me, obj, names)
+        else:
+            rpc_sync(leader, _gather_to_leader, args=(sequence_id, me, obj, names), timeout=rpc_timeout)
+        with _all_gather_dict_lock:
+            states = _all_gather_sequence_id_to_states[sequence_id]
+        _await_gathered(states, names, leader, patience)
+        if me == leader:
+            _spread(sequence_id, states.gathered_objects, sorted(names - {leader}), rpc_timeout)
+        return states.gathered_objects
+    finally:
+        with _all_gather_dict_lock:
+            _all_gather_sequence_id_to_states.pop(sequence_id, None)
 
 
 @_require_initialized
@@ -510,7 +535,8 @@ def rpc_sync(
         raise RuntimeError(_NOT_INITIALIZED)
     if _default_pickler is not _internal_rpc_pickler or not callable(func) or _hooks.should_profile():
         return _invoke_rpc(to, func, RPCExecMode.SYNC, args, kwargs, timeout).wait()
-    worker, target = _to_worker_info(to), _hooks.target_of(func)
+    # The extension looks names up by itself.
+    worker, target = to if type(to) is str else _to_worker_info(to), _hooks.target_of(func)
     args, kwargs = args if args else (), kwargs if kwargs else {}
     _hooks.check_call(target, args, kwargs)
     return _C.rpc_sync(worker, target, args, kwargs, timeout)
