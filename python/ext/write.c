@@ -421,6 +421,8 @@ static tdr_value *write_derived(struct writer *writer, PyObject *object)
 		return write_string(writer, object);
 	if (PyBytes_Check(object))
 		return write_bytes(writer, object);
+	if (PyByteArray_Check(object))
+		return write_bytearray(writer, object);
 	if (is_container(object) && !PyFrozenSet_Check(object))
 		return write_container(writer, object);
 	return torch_write_device(object);
