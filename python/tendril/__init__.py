@@ -14,6 +14,8 @@ Submodules are imported when they are first asked for, so that `import tendril` 
 - `tendril.store`: the small tables through which the members of a group meet;
 - `tendril.autograd`: contexts of distributed automatic differentiation;
 - `tendril.torch`: Tendril in the place of `torch.distributed.rpc`.
+
+`tendril.Tensor` is a tensor for programs that use neither numpy nor torch.
 """
 
 import importlib
@@ -23,14 +25,16 @@ __version__ = "0.1.0"
 
 _SUBMODULES = ("autograd", "futures", "rpc", "store", "torch")
 
-__all__ = ["__version__", *_SUBMODULES]
+__all__ = ["Tensor", "__version__", *_SUBMODULES]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "Tensor":
+        return importlib.import_module("tendril._C").Tensor
     if name in _SUBMODULES:
         return importlib.import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_SUBMODULES})
+    return sorted({*globals(), *__all__})

@@ -208,7 +208,13 @@ def test_debug_info(alone):
     info = alone._get_debug_info()
     assert {"num_owner_rrefs", "num_pending_users", "num_pending_futures", "num_forks"} <= set(info)
     assert info["agent.thread_pool_size"] == "16"
-    assert int(info["agent.client_active_calls"]) == 0
+    assert info["agent.client_active_calls"] == info["agent.server_active_async_calls"] == "0"
+    assert "agent.gil_average_wait_time_us" not in info
+    alone.enable_gil_profiling(True)
+    alone.rpc_sync("alone", min, args=(1, 2))
+    assert "agent.gil_average_wait_time_us" in alone._get_debug_info()
+    assert alone._get_current_rpc_agent().get_metrics().keys() == alone._get_current_rpc_agent().get_debug_info().keys()
+    alone.enable_gil_profiling(False)
     assert info["num_autograd_contexts"] == 0
 
 

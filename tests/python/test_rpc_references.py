@@ -2,6 +2,7 @@
 """References and proxies: what the Python layer adds to `_C.PyRRef`."""
 
 import gc
+import inspect
 import time
 
 import pytest
@@ -114,6 +115,7 @@ def test_type(alone):
 def test_documentation_of_methods():
     assert "PyRRef" not in rpc.RRef.to_here.__doc__
     assert rpc.RRef.to_here.__name__ == "to_here"
+    assert "timeout" in inspect.signature(rpc.RRef.to_here).parameters
 
 
 def test_no_future_of_a_local_reference(alone):

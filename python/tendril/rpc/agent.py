@@ -155,11 +155,13 @@ class TensorPipeAgent(RpcAgent):
         Raises:
             RuntimeError: calls were under way when the time was over. With `shutdown` it has left all the same.
         """
-        # What others have begun here may go on to make calls: that has to end before the extension's agent is shut down.
-        self._await_idle(timeout)
         if not shutdown:
+            self._await_idle(timeout)
             return
         if not self._let_go:
+            # The extension's agent lets go of references by itself: then nobody would see what has leaked.
+            if self.is_static_group:
+                self._await_idle(timeout)
             self._leaks = self._native.rref_leaks()
         self._left = True
         try:
@@ -284,7 +286,10 @@ class TensorPipeAgent(RpcAgent):
 
     def get_debug_info(self) -> dict[str, str]:
         """Counters of the agent by their names, which begin with `agent.`."""
-        return {key: str(value) for key, value in self._native.debug_info().items() if key.startswith("agent.")}
+        info = {key: value for key, value in self._native.debug_info().items() if key.startswith("agent.")}
+        in_threads = info["agent.thread_pool_size"] - info["agent.num_idle_threads"]
+        info["agent.server_active_async_calls"] = max(info["agent.server_active_calls"] - in_threads, 0)
+        return {key: str(value) for key, value in info.items()}
 
     def _rref_debug_info(self) -> dict[str, str]:
         """Counters of references by their names."""

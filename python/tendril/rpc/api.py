@@ -425,6 +425,8 @@ def method_factory(method_name: str, docstring: Optional[str]) -> Callable[..., 
     method.__name__ = method_name
     method.__qualname__ = f"RRef.{method_name}"
     method.__doc__ = docstring
+    with contextlib.suppress(AttributeError, TypeError, ValueError):
+        method.__signature__ = inspect.signature(getattr(PyRRef, method_name))  # type: ignore[attr-defined]
     return method
 
 
