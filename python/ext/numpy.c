@@ -263,10 +263,25 @@ static tdr_tensor *tensor_of_view(struct writer *writer, PyObject *array, const 
 	return tensor;
 }
 
+/* A function may write to its arguments, so those whose memory is not to be written to are copied. */
+static tdr_tensor *protect(struct writer *writer, tdr_tensor *tensor, bool is_readonly)
+{
+	tdr_tensor *clone = NULL;
+	tdr_status status;
+
+	if (!tensor || !is_readonly || writer->audience != FOR_ALL)
+		return tensor;
+	status = tdr_tensor_clone(tensor, &clone);
+	if (status != TDR_OK)
+		raise_last(status);
+	tdr_tensor_unref(tensor);
+	return clone;
+}
+
 tdr_tensor *numpy_write(struct writer *writer, PyObject *array)
 {
 	tdr_tensor *tensor = NULL;
-	bool copy = false;
+	bool copy = false, is_readonly;
 	Py_buffer view;
 
 	/* Arrays of objects and dates have no buffer, or one of another format. */
@@ -275,9 +290,10 @@ tdr_tensor *numpy_write(struct writer *writer, PyObject *array)
 		return write_not_plain(writer);
 	}
 	tensor = tensor_of_view(writer, array, &view, &copy);
+	is_readonly = view.readonly;
 	PyBuffer_Release(&view);
 	if (!copy)
-		return tensor;
+		return protect(writer, tensor, is_readonly);
 	array = PyObject_CallMethod(array, "copy", NULL);
 	if (!array)
 		return NULL;
@@ -303,7 +319,7 @@ tdr_tensor *buffer_write(struct writer *writer, PyObject *object)
 	if (view->suboffsets || !view->shape || !view->strides)
 		write_not_plain(writer);
 	else
-		tensor = tensor_of_view(writer, memory, view, &copy);
+		tensor = protect(writer, tensor_of_view(writer, memory, view, &copy), view->readonly);
 	if (copy)
 		write_not_plain(writer);
 	Py_DECREF(memory);

@@ -49,6 +49,9 @@ def test_own_tensors():
         assert _C._roundtrip(holder).x.tolist() == [7.0, 2.0, 3.0]
         view = _C.Tensor(memoryview(bytes(range(6))).cast("B", (2, 3)))
         assert view.tolist() == [[0, 1, 2], [3, 4, 5]] and view.shape == (2, 3)
+        fixed = bytes(4)
+        memoryview(_C.Tensor(fixed))[0] = 1
+        assert fixed == bytes(4)
         import copy, pickle
         assert pickle.loads(pickle.dumps(view)).tolist() == view.tolist() and copy.copy(view).shape == (2, 3)
         assert repr(view) == "tendril.Tensor(shape=(2, 3), dtype='uint8')"

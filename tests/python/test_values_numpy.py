@@ -47,7 +47,7 @@ def test_contents(obj):
     assert same_array(_C._roundtrip(obj[::-1] if obj.ndim else obj), obj[::-1] if obj.ndim else obj)
 
 
-@given(plain(arrays.arrays(st.sampled_from(TYPED), (2,)) | st.floats().map(np.float32)))
+@given(plain(arrays.arrays(st.sampled_from(TYPED), (2,)) | st.floats(width=32).map(np.float32)))
 @settings(max_examples=80)
 def test_nests(obj):
     assert same(_C._roundtrip(obj), obj)
