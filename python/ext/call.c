@@ -425,6 +425,9 @@ static PyMethodDef functions[] = {
      PyDoc_STR("rpc_sync(to, func, args, kwargs, timeout)\n--\n\nCalls by the current agent, and waits.")},
     {"set_future_factory", set_future_factory, METH_O,
      PyDoc_STR("set_future_factory(factory)\n--\n\nWhat makes the futures that calls return; None: Future.")},
+    {"set_call_wrapper", set_call_wrapper, METH_O,
+     PyDoc_STR("set_call_wrapper(wrapper)\n--\n\nHas wrapper(callable, args, kwargs) called in place of each served "
+               "callable; None: no more.")},
     {NULL},
 };
 

@@ -33,7 +33,10 @@ bool python_is_closing(void);
 /* Whether this thread is the one that Python's signal handlers run in. Any thread. */
 bool python_is_main_thread(void);
 
-/* Drops a reference to an object, from any thread, with the GIL or without. Does nothing once the interpreter goes down. */
+/*
+ * Drops a reference to an object, from any thread: at once where it has the GIL; else soon, in a thread in which a finalizer may
+ * block, and without waiting for the GIL here. Does nothing once the interpreter goes down.
+ */
 void python_decref(PyObject *object);
 
 /*
@@ -51,6 +54,9 @@ bool add_gil_wait(PyObject *info);
 
 /* For atexit: closes the gate that python_enter passes. */
 PyObject *python_close(PyObject *module, PyObject *unused);
+
+/* In a child made by fork(). */
+void gil_after_fork(void);
 
 /* ---- hands.c: threads for what may block ---- */
 
@@ -238,6 +244,9 @@ int serve_callable(tdr_agent *agent, const char *schema, PyObject *callable);
  * calls of such names may have arguments of any kind.
  */
 int serve_names(tdr_agent *agent, const char *prefix, PyObject *resolver);
+
+/* set_call_wrapper(wrapper): has wrapper(callable, args, kwargs) called in place of each served callable; None: no more. */
+PyObject *set_call_wrapper(PyObject *module, PyObject *wrapper);
 
 /* Whether serve_names has been called for the prefix of `name` in this process. */
 bool name_is_resolved(const char *name);

@@ -288,6 +288,31 @@ static tdr_status finish_by_coroutine(tdr_call *call, tdr_worker self, PyObject 
 
 /* ---- calling ---- */
 
+/* Called as wrapper(callable, args, kwargs) in place of what a request calls; NULL: there is none. */
+static PyObject *call_wrapper;
+
+PyObject *set_call_wrapper(PyObject *module, PyObject *wrapper)
+{
+	if (wrapper != Py_None && !PyCallable_Check(wrapper))
+		return PyErr_Format(PyExc_TypeError, "what wraps served calls has to be callable, or None");
+	Py_XSETREF(call_wrapper, wrapper == Py_None ? NULL : Py_NewRef(wrapper));
+	Py_RETURN_NONE;
+}
+
+static PyObject *invoke(PyObject *callable, PyObject *args, PyObject *kwargs)
+{
+	PyObject *wrapper, *none, *result;
+
+	if (!call_wrapper)
+		return PyObject_Call(callable, args, kwargs);
+	none = kwargs ? NULL : PyDict_New();
+	wrapper = Py_NewRef(call_wrapper);
+	result = kwargs || none ? PyObject_CallFunctionObjArgs(wrapper, callable, args, kwargs ? kwargs : none, NULL) : NULL;
+	Py_DECREF(wrapper);
+	Py_XDECREF(none);
+	return result;
+}
+
 static bool returns_future(PyObject *callable)
 {
 	/* Most functions have no attributes at all. */
@@ -300,7 +325,7 @@ static bool returns_future(PyObject *callable)
 
 static tdr_status call_python(tdr_call *call, tdr_worker self, PyObject *callable, PyObject *args, PyObject *kwargs)
 {
-	PyObject *result = PyObject_Call(callable, args, kwargs);
+	PyObject *result = invoke(callable, args, kwargs);
 	tdr_status status;
 
 	if (!result)

@@ -10,6 +10,7 @@ Torch's tests want a package, `expecttest`, for a method that they hardly use; w
 """
 
 import importlib.util
+import os
 import sys
 import types
 import unittest
@@ -46,3 +47,14 @@ globals().update(
     generate_tests("TensorPipe", TensorPipeRpcAgentTestFixture, GENERIC_TESTS + TENSORPIPE_TESTS, __name__)
 )
 globals().update(generate_tests("Faulty", FaultyRpcAgentTestFixture, FAULTY_AGENT_TESTS, __name__))
+
+if os.environ.get("TENDRIL_CONFORMANCE_FORK") == "1":
+    # Quicker, since nobody imports torch anew; not quite what users do.
+    import multiprocessing
+
+    from torch.testing._internal.common_distributed import MultiProcessTestCase
+
+    def _fork_processes(self):
+        self._start_processes(multiprocessing.get_context("fork").Process)
+
+    MultiProcessTestCase._spawn_processes = _fork_processes

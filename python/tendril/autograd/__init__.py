@@ -141,6 +141,11 @@ def _retrieve_context(context_id: int) -> DistAutogradContext:
     return _container.find(context_id)
 
 
+def _in_context() -> bool:
+    """Whether the calling thread has a context."""
+    return getattr(_container.current, "context", None) is not None
+
+
 def _current_context() -> DistAutogradContext:
     """The calling thread's context.
 

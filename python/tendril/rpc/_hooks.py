@@ -69,6 +69,10 @@ def type_is_opaque(kind: type) -> bool:
     return False
 
 
+def check_referent(value: Any, type_hint: Any) -> None:
+    """Raises RuntimeError where a reference to `value` cannot be made without a type hint."""
+
+
 def store_types() -> tuple[type, ...]:
     """The classes of stores through which a group may meet."""
     from tendril.store import Store

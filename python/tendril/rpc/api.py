@@ -407,8 +407,12 @@ class RRef(PyRRef, Generic[T]):
         type_hint: the interface of `value` where that is a scripted module.
 
     Raises:
-        RuntimeError: this process is in no group.
+        RuntimeError: this process is in no group, or the value needs a type hint.
     """
+
+    def __init__(self, value: T, type_hint: Any = None) -> None:
+        _hooks.check_referent(value, type_hint)
+        super().__init__(value, type_hint)
 
 
 def method_factory(method_name: str, docstring: Optional[str]) -> Callable[..., Any]:

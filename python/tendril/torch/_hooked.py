@@ -6,19 +6,31 @@ from typing import Any
 import torch
 from torch import distributed
 
-from tendril import _C
-from tendril.rpc import _hooks
+from tendril import _C, rpc
+from tendril.rpc import _hooks, server_process_global_profiler
 from tendril.rpc.operations import Operation
 
-from . import _futures, _profiler, _targets
+from . import _autograd, _futures, _profiler, _targets
 
 
 def _target_of(func: Any) -> Any:
     return str(func) if type(func) is Operation else _targets.target_of(func)
 
 
+def _check_call(target: Any, args: Any, kwargs: Any) -> None:
+    _autograd.check_gradients(args, kwargs)
+    _targets.check_call(target, args, kwargs)
+
+
 def _type_is_opaque(kind: type) -> bool:
     return issubclass(kind, torch.jit.ScriptModule)
+
+
+def _check_referent(value: Any, type_hint: Any) -> None:
+    if type_hint is None and isinstance(value, torch.jit.ScriptModule):
+        raise RuntimeError(
+            "The RRef being created contains a ScriptModule, must provide its ModuleInterface type hint."
+        )
 
 
 def _store_types() -> "tuple[type, ...]":
@@ -50,7 +62,7 @@ def install() -> None:
     _hooks.install(
         target_of=_target_of,
         profiled_name=_targets.profiled_name,
-        check_call=_targets.check_call,
+        check_call=_check_call,
         prepare_agent=_targets.prepare_agent,
         should_profile=_profiler.should_profile,
         record_function=_profiler.record_function,
@@ -58,11 +70,17 @@ def install() -> None:
         new_future=_futures.new_future,
         wait_all=_futures.wait_all,
         type_is_opaque=_type_is_opaque,
+        check_referent=_check_referent,
         store_types=_store_types,
         rendezvous=_rendezvous,
         create_store=_create_store,
         prefix_store=_prefix_store,
+        backward=_autograd.backward,
     )
+    for module in (rpc, server_process_global_profiler):
+        module._enable_server_process_global_profiler = _profiler.enable_server_profiler
+        module._disable_server_process_global_profiler = _profiler.disable_server_profiler
+        module._server_process_global_profile = _profiler._server_process_global_profile
     _C.set_future_factory(torch.futures.Future)
     torch.futures.collect_all = _futures.collect_all
     torch.futures.wait_all = _futures.wait_all
