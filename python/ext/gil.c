@@ -11,6 +11,7 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdlib.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -113,15 +114,62 @@ bool python_is_main_thread(void)
 	return gettid() == getpid();
 }
 
-void python_decref(PyObject *object)
+/* ---- objects that are dropped where Python cannot run ---- */
+
+struct doomed {
+	struct doomed *next;
+	PyObject *object;
+};
+
+static struct doomed *_Atomic doomed; /* who adds the first has bury called */
+
+static void bury(void *unused)
 {
 	PyGILState_STATE state;
+	struct doomed *list;
 
-	if (!object || !python_enter(&state))
+	if (!python_enter(&state))
 		return;
-	Py_DECREF(object);
+	list = atomic_exchange(&doomed, NULL);
+	while (list) {
+		struct doomed *next = list->next;
+
+		Py_DECREF(list->object);
+		free(list);
+		list = next;
+	}
 	python_leave(state);
 }
+
+void python_decref(PyObject *object)
+{
+	struct doomed *entry, *before;
+
+	if (!object || python_is_closing())
+		return;
+	if (PyGILState_Check()) {
+		Py_DECREF(object);
+		return;
+	}
+	entry = malloc(sizeof(*entry));
+	if (!entry)
+		return;
+	entry->object = object;
+	before = atomic_load(&doomed);
+	do {
+		entry->next = before;
+	} while (!atomic_compare_exchange_weak(&doomed, &before, entry));
+	if (!before && !hands_run(bury, NULL)) /* the entry may be gone by now */
+		bury(NULL);
+}
+
+void gil_after_fork(void)
+{
+	atomic_store(&doomed, NULL); /* the parent's thread buries them */
+	atomic_store(&entering, 0);
+}
+
+/* ---- the end ---- */
 
 void engines_may_end(void)
 {
