@@ -129,13 +129,13 @@ static void complete_foreign(PyObject *future, void *context)
 	PyObject *foreign = context, *result = future_result(future), *done;
 
 	if (result) {
-		done = PyObject_CallMethod(foreign, "set_result", "O", result);
+		done = PyObject_CallMethod(foreign, "set_result", "(O)", result);
 	} else {
 		PyObject *type, *exception, *traceback;
 
 		PyErr_Fetch(&type, &exception, &traceback);
 		PyErr_NormalizeException(&type, &exception, &traceback);
-		done = PyObject_CallMethod(foreign, "set_exception", "O", exception);
+		done = PyObject_CallMethod(foreign, "set_exception", "(O)", exception);
 		Py_XDECREF(type);
 		Py_XDECREF(exception);
 		Py_XDECREF(traceback);

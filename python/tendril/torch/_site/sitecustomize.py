@@ -5,6 +5,7 @@ There may be another sitecustomize further down the path, which is run as well.
 """
 
 import importlib.machinery
+import importlib.util
 import os
 import sys
 
@@ -14,8 +15,6 @@ def _run_next() -> None:
     paths = [path for path in sys.path if os.path.abspath(path or ".") != here]
     spec = importlib.machinery.PathFinder.find_spec("sitecustomize", paths)
     if spec is not None and spec.loader is not None:
-        import importlib.util
-
         spec.loader.exec_module(importlib.util.module_from_spec(spec))
 
 
