@@ -229,6 +229,9 @@ extern PyTypeObject *rref_type;
 PyObject *rref_object(tdr_rref *rref);
 bool rref_check(PyObject *object);
 tdr_rref *rref_of(PyObject *rref); /* borrowed; NULL with an exception where it is none */
+
+/* The same where it is about to be sent: RuntimeError for one whose creation got lost. */
+tdr_rref *rref_to_send(PyObject *rref);
 int rref_init(PyObject *module);
 
 /* ---- serve.c: Python functions as functions of the library's ---- */

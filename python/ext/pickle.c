@@ -148,7 +148,7 @@ static tdr_value *with_refs(tdr_value *object, PyObject *refs)
 	bool good = tdr_list_append(list, object) == TDR_OK;
 
 	for (Py_ssize_t i = 0; good && i < PyList_GET_SIZE(refs); i++) {
-		tdr_rref *rref = rref_of(PyList_GET_ITEM(refs, i));
+		tdr_rref *rref = rref_to_send(PyList_GET_ITEM(refs, i));
 
 		good = rref && tdr_list_append(list, tdr_rref_value(rref)) == TDR_OK;
 	}

@@ -119,6 +119,21 @@ static PyObject *await_value(tdr_rref *rref, tdr_future *future)
 	return result;
 }
 
+tdr_rref *rref_to_send(PyObject *object)
+{
+	tdr_rref *rref = rref_of(object);
+	tdr_future *value = rref && tdr_rref_is_owner(rref) ? tdr_rref_fetch(rref, TDR_TIMEOUT_NEVER) : NULL;
+	tdr_status status = value ? tdr_future_status(value) : TDR_OK;
+
+	/* A user's is refused by the library; an owner's only says what its value is. */
+	if (status != TDR_OK && strstr(tdr_future_error(value), "RRef creation")) {
+		raise_outcome(value, ERROR_OF_CALL);
+		rref = NULL;
+	}
+	tdr_future_unref(value); /* not the last reference: the rref has the future, too */
+	return rref;
+}
+
 /* ---- methods ---- */
 
 static PyObject *rref_is_owner(RRefObject *self, PyObject *unused)

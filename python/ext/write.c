@@ -365,7 +365,7 @@ static tdr_value *value_of_tensor(tdr_tensor *tensor)
 
 static tdr_value *write_rref(PyObject *object)
 {
-	tdr_rref *rref = rref_of(object);
+	tdr_rref *rref = rref_to_send(object);
 
 	return rref ? checked(tdr_rref_value(rref)) : NULL;
 }
