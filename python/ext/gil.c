@@ -9,7 +9,6 @@
  */
 #include "ext.h"
 
-#include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <time.h>
@@ -25,9 +24,12 @@ static atomic_int entering; /* threads between the gate and the GIL */
 static _Atomic bool measuring;
 static _Atomic uint64_t waits, waited_ns;
 
-static pthread_key_t thread_key;
-static pthread_once_t thread_key_once = PTHREAD_ONCE_INIT;
-static bool have_thread_key;
+/*
+ * The C library's: runs `destroy` when the calling thread ends, before the thread-local storage is gone in which Python finds
+ * the thread's state; a destructor of pthread_key_create would run after. Not everywhere there.
+ */
+extern int __cxa_thread_atexit_impl(void (*destroy)(void *object), void *object, void *library) __attribute__((weak));
+extern void *__dso_handle __attribute__((visibility("hidden")));
 
 /* Passes the gate; who is let in calls gate_pass when it has the GIL. */
 static bool gate_enter(void)
@@ -44,7 +46,7 @@ static void gate_pass(void)
 	atomic_fetch_sub(&entering, 1);
 }
 
-/* A thread ends that had a PyThreadState. Python's own thread-local pointer to it is gone by now. */
+/* A thread ends that had a PyThreadState. */
 static void drop_thread_state(void *context)
 {
 	PyThreadState *state = context;
@@ -55,11 +57,6 @@ static void drop_thread_state(void *context)
 	gate_pass();
 	PyThreadState_Clear(state);
 	PyThreadState_DeleteCurrent();
-}
-
-static void make_thread_key(void)
-{
-	have_thread_key = pthread_key_create(&thread_key, drop_thread_state) == 0;
 }
 
 static uint64_t now_ns(void)
@@ -90,12 +87,10 @@ bool python_enter(PyGILState_STATE *ret_state)
 	is_new = !PyGILState_GetThisThreadState();
 	*ret_state = atomic_load_explicit(&measuring, memory_order_relaxed) ? measured_ensure() : PyGILState_Ensure();
 	gate_pass();
-	if (is_new) {
-		pthread_once(&thread_key_once, make_thread_key);
-		/* Counted once more than it is released, the state stays. */
-		if (have_thread_key && pthread_setspecific(thread_key, PyThreadState_Get()) == 0)
-			(void)PyGILState_Ensure();
-	}
+	/* Counted once more than it is released, the state stays. */
+	if (is_new && __cxa_thread_atexit_impl &&
+	    __cxa_thread_atexit_impl(drop_thread_state, PyThreadState_Get(), &__dso_handle) == 0)
+		(void)PyGILState_Ensure();
 	return true;
 }
 
