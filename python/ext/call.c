@@ -249,7 +249,7 @@ static PyObject *send_remote(struct request *request)
 	rref = tdr_remote_with(request->agent, request->worker, request->function, request->args, request->kwargs,
 	                       &options);
 	Py_END_ALLOW_THREADS;
-	return rref_object(rref);
+	return rref_object_of_remote(rref);
 }
 
 static PyObject *dispatch(struct request *request)

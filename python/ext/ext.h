@@ -227,6 +227,9 @@ extern PyTypeObject *rref_type;
 
 /* A PyRRef. Takes over the reference to `rref`, also when it fails. */
 PyObject *rref_object(tdr_rref *rref);
+
+/* The same of what rpc.remote() has made: its uses fail once the time for its creation is over. */
+PyObject *rref_object_of_remote(tdr_rref *rref);
 bool rref_check(PyObject *object);
 tdr_rref *rref_of(PyObject *rref); /* borrowed; NULL with an exception where it is none */
 

@@ -16,6 +16,7 @@
 
 typedef struct RRefObject {
 	PyObject_HEAD tdr_rref *rref; /* NULL until it is made */
+	tdr_future *creation;         /* of one that rpc.remote() has made here, else NULL */
 	PyObject *profiling_future;
 	PyObject *dictionary; /* what Python code keeps with it, such as its type once asked for */
 	PyObject *weak_references;
@@ -39,6 +40,24 @@ tdr_rref *rref_of(PyObject *rref)
 	return NULL;
 }
 
+/*
+ * Raises where the time for its creation was over before its function had ended. The library goes on with one that its owner has
+ * taken up by then; programs rely on its being lost.
+ */
+static bool creation_is_lost(PyObject *object)
+{
+	const RRefObject *self = (const RRefObject *)object;
+
+	if (!self->creation || !tdr_future_done(self->creation) ||
+	    tdr_future_status(self->creation) != TDR_ETIMEDOUT)
+		return false;
+	raise_status(TDR_ETIMEDOUT,
+	             "RRef creation via rpc.remote() timed out, and it is possible that the RRef on the owner node does not "
+	             "exist.",
+	             NULL, NULL, ERROR_OF_CALL);
+	return true;
+}
+
 static void unref_rref(void *rref)
 {
 	tdr_rref_unref(rref);
@@ -57,6 +76,15 @@ PyObject *rref_object(tdr_rref *rref)
 	}
 	self->rref = rref;
 	return (PyObject *)self;
+}
+
+PyObject *rref_object_of_remote(tdr_rref *rref)
+{
+	PyObject *object = rref_object(rref);
+
+	if (object)
+		((RRefObject *)object)->creation = tdr_rref_future(rref);
+	return object;
 }
 
 /* ---- errors ---- */
@@ -125,6 +153,8 @@ tdr_rref *rref_to_send(PyObject *object)
 	tdr_future *value = rref && tdr_rref_is_owner(rref) ? tdr_rref_fetch(rref, TDR_TIMEOUT_NEVER) : NULL;
 	tdr_status status = value ? tdr_future_status(value) : TDR_OK;
 
+	if (rref && creation_is_lost(object))
+		rref = NULL;
 	/* A user's is refused by the library; an owner's only says what its value is. */
 	if (status != TDR_OK && strstr(tdr_future_error(value), "RRef creation")) {
 		raise_outcome(value, ERROR_OF_CALL);
@@ -177,7 +207,7 @@ static PyObject *rref_to_here(RRefObject *self, PyObject *args, PyObject *kwargs
 	tdr_future *future;
 
 	if (!rref || !PyArg_ParseTupleAndKeywords(args, kwargs, "|d:to_here", keywords, &timeout) ||
-	    !timeout_from_python(timeout, &timeout_ms))
+	    !timeout_from_python(timeout, &timeout_ms) || creation_is_lost((PyObject *)self))
 		return NULL;
 	Py_BEGIN_ALLOW_THREADS;
 	future = tdr_rref_fetch(rref, timeout_ms);
@@ -376,6 +406,7 @@ static void dealloc_rref(RRefObject *self)
 {
 	PyTypeObject *type = Py_TYPE(self);
 	tdr_rref *rref = self->rref;
+	tdr_future *creation = self->creation;
 
 	PyObject_GC_UnTrack(self);
 	if (self->weak_references)
@@ -383,6 +414,7 @@ static void dealloc_rref(RRefObject *self)
 	clear_rref(self);
 	type->tp_free(self);
 	Py_DECREF(type);
+	tdr_future_unref(creation); /* not the last reference: the rref has the future, too */
 	if (rref)
 		drop_handle(unref_rref, rref);
 }
