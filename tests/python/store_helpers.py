@@ -38,7 +38,7 @@ class Table:
             self.lock.notify_all()
 
     def get(self, key):
-        self.wait([key], self.timeout)
+        Table.wait(self, [key], self.timeout)
         with self.lock:
             return self.values[key]
 
@@ -92,13 +92,8 @@ class BrokenStore(Table):
 
     def __init__(self, method, error):
         super().__init__()
-        self.method = method
         self.error = error
-
-    def __getattribute__(self, name):
-        if name not in ("method", "error") and name == self.__dict__.get("method"):
-            return self._raise
-        return super().__getattribute__(name)
+        setattr(self, method, self._raise)
 
     def _raise(self, *arguments):
         raise self.error
