@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Collectives: entering a gather, waiting for it, and the public calls that stand on that. */
-#include "agent/gather.h"
+#include "agent/gather_letter.h"
 
 #include "agent/membership.h"
 #include "agent/token.h"
