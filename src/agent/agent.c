@@ -485,7 +485,8 @@ static tdr_status leave_together(tdr_agent *agent, int64_t deadline_ms)
 	leaked = references_let_go(agent, false, deadline_ms);
 	snprintf(text, sizeof(text), "%s", tdr_last_error());
 	status = agree_to_leave(agent, deadline_ms);
-	return status == TDR_OK && leaked != TDR_OK ? error_set(leaked, "%s", text) : status;
+	/* what is held is why the time is over, if it is */
+	return leaked != TDR_OK ? error_set(leaked, "%s", text) : status;
 }
 
 static tdr_status leave_gracefully(tdr_agent *agent, int64_t timeout_ms)
