@@ -86,12 +86,26 @@ struct owned_value *owned_value_alloc(tdr_agent *agent)
 	return NULL;
 }
 
+/* One value may be all that keeps another: those that end meanwhile in the same thread follow one by one, and not inside each other. */
 void owned_value_drop_memory(struct owned_value *owned)
 {
+	static _Thread_local struct list ending;
+	static _Thread_local bool at_it;
+
 	if (!refcount_put(&owned->memory))
 		return;
-	tdr_future_unref(owned->value);
-	free(owned);
+	if (!at_it)
+		list_init(&ending);
+	list_append(&ending, &owned->node);
+	if (at_it)
+		return;
+	at_it = true;
+	for (struct list *node; (node = list_shift(&ending));) {
+		owned = list_entry(node, struct owned_value, node);
+		tdr_future_unref(owned->value);
+		free(owned);
+	}
+	at_it = false;
 }
 
 tdr_status owned_value_new(tdr_agent *agent, tdr_value *value, struct owned_value **ret_owned)
