@@ -82,8 +82,10 @@ struct rrefs *rrefs_free(struct rrefs *machine)
 			fork_drop(list_entry(peer->forks.next, struct rref_fork, of_holder));
 		drop_acceptances(peer);
 	}
-	for (struct map_node *node; (node = map_any(&machine->owned));)
+	for (struct map_node *node = map_any(&machine->owned), *next; node; node = next) {
+		next = map_next(&machine->owned, node); /* in one walk: there may be very many */
 		owned_forget(container_of(node, struct rref_owned, node));
+	}
 	while (!list_empty(&machine->peers))
 		peer_fini(list_entry(machine->peers.next, struct rref_peer, node));
 	map_fini(&machine->owned);
