@@ -294,6 +294,7 @@ void agent_drop(tdr_agent *agent)
 	views_fini(agent);
 	membership_fini(agent);
 	tdr_value_unref(agent->description);
+	tdr_future_unref(agent->known);
 	collectives_fini(&agent->collectives);
 	references_fini(&agent->references);
 	devices_fini(&agent->devices);
@@ -338,11 +339,15 @@ tdr_status tdr_join(tdr_agent *agent)
 		status = agent_meet(agent, deadline_ms);
 	if (status == TDR_OK)
 		status = references_open(agent);
+	if (status == TDR_OK && agent->membership.dynamic && !(agent->known = tdr_future_new(agent->engine)))
+		status = error_nomem();
 	if (status == TDR_OK) {
 		agent_become_member(agent);
 		if (agent->membership.dynamic)
 			status = membership_announce(agent, deadline_ms);
 	}
+	if (status == TDR_OK && agent->known)
+		future_complete(agent->known, TDR_OK, NULL, NULL, NULL);
 	if (status != TDR_OK) {
 		char text[ERROR_TEXT_SIZE];
 
@@ -390,6 +395,8 @@ void agent_leave(tdr_agent *agent, bool flush)
 		outgoing_fail_all(peer, TDR_ESHUTDOWN, "the agent has been shut down", true, 0);
 		serve_cancel_all(peer);
 	}
+	if (agent->known)
+		future_complete(agent->known, TDR_ESHUTDOWN, NULL, NULL, NULL);
 	collectives_close(&agent->collectives);
 	references_end(agent);
 	membership_close(agent);

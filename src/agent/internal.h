@@ -234,6 +234,11 @@ struct tdr_agent {
 	tdr_value *description; /* for other members, beside `self`; counted; NULL: nothing. Set before meeting. */
 	struct links *links;
 	char joined_key[64]; /* what we wrote to the store, to be marked as left */
+	/*
+	 * Of a dynamic group: completes when all members know of us. Until then we serve nobody: what we hand out might reach one who
+	 * does not. NULL in a static group, and before joining; counted.
+	 */
+	tdr_future *known;
 	struct dump_signal *signal;
 
 	pthread_mutex_t view_lock;   /* guards `peers`, and one change of `view` against another */
