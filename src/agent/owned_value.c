@@ -182,18 +182,21 @@ bool owned_value_end(tdr_agent *agent, struct owned_value *owned, tdr_status sta
 	return ended;
 }
 
-void owned_value_fail(tdr_agent *agent, struct owned_value *owned, tdr_status status, const char *text)
+bool owned_value_fail(tdr_agent *agent, struct owned_value *owned, tdr_status status, const char *text)
 {
 	bool taken_up;
 
 	if (!references_enter(agent))
-		return;
+		return false;
 	taken_up = owned->taken_up;
 	references_unlock(agent);
-	if (taken_up || !owned_value_end(agent, owned, status, text) || !references_enter(agent))
-		return;
-	become_ready(owned);
-	references_unlock(agent);
+	if (taken_up || !owned_value_end(agent, owned, status, text))
+		return false;
+	if (references_enter(agent)) {
+		become_ready(owned);
+		references_unlock(agent);
+	}
+	return true;
 }
 
 /* ---- waiting for one ---- */

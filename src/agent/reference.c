@@ -259,8 +259,11 @@ void reference_created(struct reference *reference, tdr_status status, const cha
 	snprintf(why, sizeof(why), "%s%s%s", status == TDR_ETIMEDOUT || status == TDR_EIO ? unknown : "",
 	         status == TDR_ETIMEDOUT || status == TDR_EIO ? " " : "", text ? text : "");
 	if (reference->role == ROLE_OWNER) {
-		if (status != TDR_OK)
-			owned_value_fail(agent, reference->owned, status, why);
+		if (status == TDR_OK || !owned_value_fail(agent, reference->owned, status, why))
+			return;
+		pthread_mutex_lock(&agent->references.lock);
+		keep_failure(reference, status, why);
+		pthread_mutex_unlock(&agent->references.lock);
 		return;
 	}
 	if (!references_enter(agent))
