@@ -118,13 +118,14 @@ TDR_API size_t tdr_rref_print(const tdr_rref *rref, char *buffer, size_t size);
 
 /* ---- in bytes ---- */
 
+/* How many numbers a tdr_rref_parts has. */
+#define TDR_RREF_PARTS 10
+
 /*
  * A reference taken to pieces, for a program that writes it into bytes of its own (a file, a pickled object, a pipe) without
  * knowing who will read them. Only numbers, of which a binding may make a tuple or an array of TDR_RREF_PARTS; their order and
  * meaning stay as they are. All of them must come back as they were.
  */
-#define TDR_RREF_PARTS 10
-
 typedef struct tdr_rref_parts {
 	uint64_t owner_id;
 	uint64_t rref_created_on; /* the reference's name: who made it, and its number there */
