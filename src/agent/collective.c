@@ -6,7 +6,6 @@
 #include "agent/token.h"
 #include "base/clock.h"
 #include "base/error.h"
-#include "base/fork.h"
 
 #include <assert.h>
 #include <stdio.h>
@@ -389,10 +388,10 @@ tdr_status tdr_all_gather(tdr_agent *agent, tdr_value *value, size_t count, cons
 {
 	struct gathered gathered = {0};
 	uint32_t *ids = NULL;
-	tdr_status status = forked(agent->fork_generation)
-	                        ? error_set(TDR_EFORKED, "agent '%s' belongs to the parent process", agent->name)
-	                        : prepare(agent, count, names, &ids);
+	tdr_status status = agent_check_not_forked(agent);
 
+	if (status == TDR_OK)
+		status = prepare(agent, count, names, &ids);
 	if (status == TDR_OK)
 		status = check_value(agent, value);
 	if (status == TDR_OK) {

@@ -272,6 +272,9 @@ tdr_status agent_set_state(tdr_agent *agent, enum agent_state from, enum agent_s
 enum agent_state agent_state(const tdr_agent *agent);
 const char *agent_state_name(enum agent_state state);
 
+/* TDR_EFORKED in a child of the process that made it. */
+tdr_status agent_check_not_forked(const tdr_agent *agent);
+
 /* Keeps the agent's memory; the last drop frees it. */
 void agent_hold(tdr_agent *agent);
 void agent_drop(tdr_agent *agent);
