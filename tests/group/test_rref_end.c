@@ -214,8 +214,8 @@ static void a_shutdown_tells_what_is_held(void **state)
 	in_parallel(2, end_one, &ending);
 	expect_status(ending.outcomes[0].status, TDR_ETIMEDOUT);
 	expect_text(ending.outcomes[0].text, "held by worker 'worker1'");
+	/* The other's time ends so too, or by what the first one says when his is over, which may come before. */
 	expect_status(ending.outcomes[1].status, TDR_ETIMEDOUT);
-	expect_text(ending.outcomes[1].text, "references have not been let go of in time");
 	group_drop(&group);
 	tdr_rref_unref(own);
 	rrefs_drop(0);
