@@ -66,9 +66,10 @@ static void forget_sequences(tdr_agent *agent, const struct occasion *occasion)
 /* The next sequence number of a topic and set; with the lock held. */
 static tdr_status next_sequence(tdr_agent *agent, struct occasion *occasion)
 {
-	struct sequence *sequence = sequence_find(agent, occasion);
+	struct sequence *sequence;
 
 	forget_sequences(agent, occasion);
+	sequence = sequence_find(agent, occasion);
 	if (!sequence) {
 		sequence = calloc(1, sizeof(*sequence));
 		if (!sequence || occasion_copy(occasion, &sequence->occasion) != TDR_OK) {
