@@ -212,10 +212,11 @@ struct local_fetch {
 
 static void local_fetch_unref(struct local_fetch *fetch)
 {
-	tdr_agent *agent = fetch->agent;
+	tdr_agent *agent;
 
 	if (!refcount_put(&fetch->refs))
 		return;
+	agent = fetch->agent;
 	tdr_future_unref(fetch->result);
 	free(fetch);
 	agent_drop(agent);

@@ -62,10 +62,11 @@ static uint64_t hash(const tdr_rref *rref)
 
 void reference_drop_memory(struct reference *reference)
 {
-	tdr_agent *agent = reference->agent;
+	tdr_agent *agent;
 
 	if (!refcount_put(&reference->memory))
 		return;
+	agent = reference->agent;
 	tdr_future_unref(reference->created);
 	tdr_future_unref(reference->settled);
 	free(reference->text);
