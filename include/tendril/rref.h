@@ -142,8 +142,8 @@ typedef struct tdr_rref_parts {
 /*
  * Takes a reference to pieces. From then on the value is kept for whoever will read them, once (tdr_rref_deserialize), as long
  * as this worker is a member: what nobody reads is kept until then, or until tdr_rref_withdraw or tdr_rref_delete_all, and
- * tdr_rref_leaks tells of it. Errors: TDR_ESTATE ("... has been deleted. Cannot call fork an UserRRef after deletion."), TDR_ESHUTDOWN, TDR_ENOMEM, and
- * what the reference failed with, if it did ("RRef creation via rpc.remote() timed out ...").
+ * tdr_rref_leaks tells of it. Errors: TDR_ESTATE ("... has been deleted. Cannot call fork an UserRRef after deletion."),
+ * TDR_ESHUTDOWN, TDR_ENOMEM, and what the reference failed with, if it did ("RRef creation via rpc.remote() timed out ...").
  */
 TDR_API TDR_MUST_USE tdr_status tdr_rref_serialize(tdr_rref *rref, tdr_rref_parts *ret_parts);
 
