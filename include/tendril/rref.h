@@ -116,6 +116,55 @@ TDR_API bool tdr_rref_equal(const tdr_rref *a, const tdr_rref *b);
  */
 TDR_API size_t tdr_rref_print(const tdr_rref *rref, char *buffer, size_t size);
 
+/* ---- in bytes ---- */
+
+/* How many numbers a tdr_rref_parts has. */
+#define TDR_RREF_PARTS 10
+
+/*
+ * A reference taken to pieces, for a program that writes it into bytes of its own (a file, a pickled object, a pipe) without
+ * knowing who will read them. Only numbers, of which a binding may make a tuple or an array of TDR_RREF_PARTS; their order and
+ * meaning stay as they are. All of them must come back as they were.
+ */
+typedef struct tdr_rref_parts {
+	uint64_t owner_id;
+	uint64_t rref_created_on; /* the reference's name: who made it, and its number there */
+	uint64_t rref_local_id;
+	uint64_t fork_created_on; /* the name of what was made for the reader: who wrote it, and its number */
+	uint64_t fork_local_id;
+	uint64_t parent_id;         /* who wrote it */
+	uint64_t owner_incarnation; /* which one of the processes that had the owner's id; and so on */
+	uint64_t rref_incarnation;
+	uint64_t parent_incarnation;
+	uint64_t origin; /* the number of its creation, which its owner knows it by */
+} tdr_rref_parts;
+
+/*
+ * Takes a reference to pieces. From then on the value is kept for whoever will read them, once (tdr_rref_deserialize), as long
+ * as this worker is a member: what nobody reads is kept until then, or until tdr_rref_withdraw or tdr_rref_delete_all, and
+ * tdr_rref_leaks tells of it. Errors: TDR_ESTATE ("... has been deleted. Cannot call fork an UserRRef after deletion."),
+ * TDR_ESHUTDOWN, TDR_ENOMEM, and what the reference failed with, if it did ("RRef creation via rpc.remote() timed out ...").
+ */
+TDR_API TDR_MUST_USE tdr_status tdr_rref_serialize(tdr_rref *rref, tdr_rref_parts *ret_parts);
+
+/*
+ * Puts one together, on any member of the group: also the one that wrote it, and the owner. Returns at once; whether the owner
+ * counts it is known a little later (tdr_rref_wait_confirmed). Who shuts down with a reference that is not read yet leaves its
+ * reader with none. Errors: TDR_EEXISTS (it was read here before, or withdrawn by this worker), TDR_EWORKERGONE and
+ * TDR_EUNREACHABLE (who wrote it is gone), TDR_ENOTFOUND (who wrote it was never known here), TDR_ENOWORKER (the owner was
+ * not), TDR_EINVAL (numbers that no reference has), TDR_ESTATE and TDR_ESHUTDOWN (the agent is no member), TDR_ENOMEM. What was
+ * read by another worker before, or withdrawn by another, gives a reference all the same, which fails with TDR_ENOTFOUND unless
+ * its value is kept by others.
+ */
+TDR_API TDR_MUST_USE tdr_status tdr_rref_deserialize(tdr_agent *agent, const tdr_rref_parts *parts,
+                                                     tdr_rref **ret_rref);
+
+/*
+ * Nobody will read what this agent has written: the value is not kept for it any more. What has been read or withdrawn before is
+ * left as it is. Errors: TDR_EINVAL (another agent wrote it), TDR_ESTATE and TDR_ESHUTDOWN.
+ */
+TDR_API TDR_MUST_USE tdr_status tdr_rref_withdraw(tdr_agent *agent, const tdr_rref_parts *parts);
+
 /* ---- all of an agent's ---- */
 
 /*
@@ -127,13 +176,15 @@ TDR_API TDR_MUST_USE tdr_status tdr_rref_delete_all(tdr_agent *agent, int64_t ti
 
 /*
  * What others know of this worker's references: a list of dicts with `rref` (its name), `state`, `bytes` (of memory that the value
- * keeps), `handles` (here) and `holders` (a dict, worker -> forks).
+ * keeps), `handles` (here), `holders` (a dict, worker -> forks) and `unread` (forks that tdr_rref_serialize made, and nobody has
+ * read).
  */
 TDR_API TDR_MUST_USE tdr_status tdr_rref_list(tdr_agent *agent, tdr_value **ret_list);
 
 /*
  * A text: what others hold of this worker's references, a line each: "Leaking RRef GloballyUniqueId(...) with fork Id
- * GloballyUniqueId(...), held by worker 'b'"; empty where there is none.
+ * GloballyUniqueId(...), held by worker 'b'"; and what this worker has written (tdr_rref_serialize): the same with "not read
+ * by anybody". Empty where there is none.
  */
 TDR_API TDR_MUST_USE tdr_status tdr_rref_leaks(tdr_agent *agent, tdr_value **ret_text);
 

@@ -1,11 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The agent: its life from making to leaving, its workers and functions, and how messages find their handlers.
+ * The agent: its making and joining, its workers and functions, and how messages find their handlers.
  *
  * Design notes. The program's references are one thing, the memory another: when the program drops its last reference the
- * agent leaves; calls that are still in somebody's hands keep the memory until they are dropped, too. A graceful leave is
- * agreed on by rounds: each member waits until it is idle, then all gather how busy they are and how much has begun so
- * far; when nobody is busy and nothing has begun since the round before, no call can be under way anywhere, and all leave.
+ * agent leaves; calls that are still in somebody's hands keep the memory until they are dropped, too.
  */
 #include "agent/membership.h"
 
@@ -16,7 +14,6 @@
 #include "base/fork.h"
 #include "base/log.h"
 
-#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -54,52 +51,11 @@ tdr_status agent_set_state(tdr_agent *agent, enum agent_state from, enum agent_s
 	return TDR_OK;
 }
 
-static tdr_status check_not_forked(const tdr_agent *agent)
+tdr_status agent_check_not_forked(const tdr_agent *agent)
 {
 	if (!forked(agent->fork_generation))
 		return TDR_OK;
 	return error_set(TDR_EFORKED, "agent '%s' belongs to the parent process", agent->name);
-}
-
-/* ---- being idle ---- */
-
-void agent_note_end(tdr_agent *agent, _Atomic uint32_t *counter)
-{
-	if (atomic_fetch_sub(counter, 1) > 1 || agent_state(agent) < AGENT_LEAVING)
-		return;
-	pthread_mutex_lock(&agent->lock);
-	for (struct list *node; (node = list_shift(&agent->idle_waiters));)
-		waiter_wake(list_entry(node, struct waiter, node));
-	pthread_mutex_unlock(&agent->lock);
-}
-
-static bool is_idle(const tdr_agent *agent)
-{
-	return atomic_load(&agent->outstanding) == 0 && atomic_load(&agent->serving) == 0;
-}
-
-bool agent_await_idle(tdr_agent *agent, int64_t deadline_ms)
-{
-	while (!is_idle(agent)) {
-		struct waiter waiter;
-		bool woken;
-
-		waiter_init(&waiter);
-		pthread_mutex_lock(&agent->lock);
-		if (is_idle(agent)) {
-			pthread_mutex_unlock(&agent->lock);
-			break;
-		}
-		list_append(&agent->idle_waiters, &waiter.node);
-		pthread_mutex_unlock(&agent->lock);
-		woken = engine_wait(agent->engine, &waiter, NULL, deadline_ms);
-		pthread_mutex_lock(&agent->lock);
-		list_remove(&waiter.node);
-		pthread_mutex_unlock(&agent->lock);
-		if (!woken)
-			return is_idle(agent);
-	}
-	return true;
 }
 
 /* ---- events of links ---- */
@@ -294,6 +250,7 @@ void agent_drop(tdr_agent *agent)
 	views_fini(agent);
 	membership_fini(agent);
 	tdr_value_unref(agent->description);
+	tdr_future_unref(agent->known);
 	collectives_fini(&agent->collectives);
 	references_fini(&agent->references);
 	devices_fini(&agent->devices);
@@ -327,7 +284,7 @@ void agent_become_member(tdr_agent *agent)
 tdr_status tdr_join(tdr_agent *agent)
 {
 	int64_t deadline_ms = deadline_after(agent->options.join_timeout_ms);
-	tdr_status status = check_not_forked(agent);
+	tdr_status status = agent_check_not_forked(agent);
 
 	if (status == TDR_OK)
 		status = agent_set_state(agent, AGENT_NEW, AGENT_JOINING);
@@ -338,11 +295,15 @@ tdr_status tdr_join(tdr_agent *agent)
 		status = agent_meet(agent, deadline_ms);
 	if (status == TDR_OK)
 		status = references_open(agent);
+	if (status == TDR_OK && agent->membership.dynamic && !(agent->known = tdr_future_new(agent->engine)))
+		status = error_nomem();
 	if (status == TDR_OK) {
 		agent_become_member(agent);
 		if (agent->membership.dynamic)
 			status = membership_announce(agent, deadline_ms);
 	}
+	if (status == TDR_OK && agent->known)
+		future_complete(agent->known, TDR_OK, NULL, NULL, NULL);
 	if (status != TDR_OK) {
 		char text[ERROR_TEXT_SIZE];
 
@@ -373,176 +334,7 @@ tdr_status tdr_init_rpc(const char *name, const tdr_agent_options *options, tdr_
 	return TDR_OK;
 }
 
-/* ---- leaving ---- */
-
-void agent_leave(tdr_agent *agent, bool flush)
-{
-	uint32_t before = atomic_exchange(&agent->state, AGENT_LEFT);
-
-	if (before == AGENT_LEFT)
-		return;
-	faulty_close(agent->faulty);
-	if (agent->links)
-		links_close(agent->links, flush);
-	list_for_each(node, &agent->peers) { /* no more come, now that the links are closed */
-		struct peer *peer = list_entry(node, struct peer, node);
-
-		outgoing_fail_all(peer, TDR_ESHUTDOWN, "the agent has been shut down", true, 0);
-		serve_cancel_all(peer);
-	}
-	collectives_close(&agent->collectives);
-	references_end(agent);
-	membership_close(agent);
-	agent_mark_left(agent);
-	dump_signal_close(agent);
-	if (before != AGENT_NEW)
-		LOG(TDR_LOG_INFO, "event=left worker=%s", agent->name);
-}
-
-/* What a member tells the others in a round: whether it is busy, and how much has begun. */
-static tdr_value *describe_activity(const tdr_agent *agent, uint64_t activity)
-{
-	tdr_value *items[] = {tdr_bool(!is_idle(agent)), tdr_int((int64_t)activity)};
-
-	return tdr_tuple(COUNT_OF(items), items);
-}
-
-/* Adds up what the members of a round say. */
-static tdr_status add_up(const struct gathered *gathered, bool *ret_busy, int64_t *ret_activity)
-{
-	int64_t sum = 0;
-
-	*ret_busy = false;
-	for (uint32_t i = 0; i < gathered->count; i++) {
-		int64_t activity = 0;
-		bool busy = true;
-
-		if (tdr_value_get_bool(tdr_value_item(gathered->values[i], 0), &busy) != TDR_OK ||
-		    tdr_value_get_int(tdr_value_item(gathered->values[i], 1), &activity) != TDR_OK)
-			return error_set(TDR_EPROTO, "a member describes its activity in a way that is not ours");
-		*ret_busy = *ret_busy || busy;
-		sum += activity;
-	}
-	*ret_activity = sum;
-	return TDR_OK;
-}
-
-/* Rounds until nobody has anything under way. */
-static tdr_status agree_to_leave(tdr_agent *agent, int64_t deadline_ms)
-{
-	int64_t before = -1, now = -2;
-	bool busy = true;
-	tdr_status status = TDR_OK;
-
-	while (status == TDR_OK && (busy || now != before)) {
-		int64_t left = deadline_ms ? MAX_OF(deadline_ms - clock_ms(), (int64_t)1) : TDR_TIMEOUT_NEVER;
-		struct gathered gathered = {0};
-		tdr_value *activity;
-
-		agent_await_idle(agent, deadline_ms);
-		activity = describe_activity(agent, atomic_load(&agent->activity));
-		status = gather(agent, "shutdown", activity, NULL, 0, left, &gathered);
-		tdr_value_unref(activity);
-		before = now;
-		if (status == TDR_OK)
-			status = add_up(&gathered, &busy, &now);
-		gathered_fini(&gathered);
-		if (status == TDR_OK && busy && deadline_ms && clock_ms() >= deadline_ms)
-			status = error_set(TDR_ETIMEDOUT, "members still have calls under way (tdr_dump tells which)");
-	}
-	return status;
-}
-
-void tdr_shutdown_options_init(tdr_shutdown_options *options)
-{
-	*options =
-	    (tdr_shutdown_options){.size = sizeof(*options), .graceful = true, .timeout_ms = TDR_TIMEOUT_DEFAULT};
-}
-
-/* Leaves a dynamic group: nobody else has to be asked. */
-static tdr_status leave_alone(tdr_agent *agent, int64_t deadline_ms)
-{
-	bool idle = agent_await_idle(agent, deadline_ms);
-
-	if (references_let_go(agent, true, deadline_ms) !=
-	    TDR_OK) /* before the others hear that we are no member any more */
-		LOG(TDR_LOG_WARN, "event=references_left worker=%s error=\"%s\"", agent->name, tdr_last_error());
-	membership_leave(agent, deadline_ms);
-	idle = agent_await_idle(agent, deadline_ms) && idle; /* what was called before everybody had heard */
-	if (!idle && agent_state(agent) == AGENT_LEAVING)
-		return error_set(TDR_ETIMEDOUT, "calls were still under way (tdr_dump tells which)");
-	return TDR_OK;
-}
-
-/* Leaves a static group together with the others: work ends, then references, then whatever work their end has made. */
-static tdr_status leave_together(tdr_agent *agent, int64_t deadline_ms)
-{
-	tdr_status status = agree_to_leave(agent, deadline_ms), leaked;
-	char text[ERROR_TEXT_SIZE];
-
-	if (status != TDR_OK)
-		return status;
-	leaked = references_let_go(agent, false, deadline_ms);
-	snprintf(text, sizeof(text), "%s", tdr_last_error());
-	status = agree_to_leave(agent, deadline_ms);
-	return status == TDR_OK && leaked != TDR_OK ? error_set(leaked, "%s", text) : status;
-}
-
-static tdr_status leave_gracefully(tdr_agent *agent, int64_t timeout_ms)
-{
-	tdr_status status;
-	char text[ERROR_TEXT_SIZE];
-	int64_t deadline_ms;
-
-	if (agent_state(agent) == AGENT_FENCED) { /* nobody counts on it any more */
-		agent_leave(agent, false);
-		return TDR_OK;
-	}
-	status = agent_set_state(agent, AGENT_MEMBER, AGENT_LEAVING);
-	if (status != TDR_OK)
-		return status;
-	if (timeout_ms == TDR_TIMEOUT_DEFAULT)
-		timeout_ms = agent->options.shutdown_timeout_ms;
-	deadline_ms = deadline_after(timeout_ms);
-	engine_serve_in_waits(true);
-	status = agent->membership.dynamic ? leave_alone(agent, deadline_ms) : leave_together(agent, deadline_ms);
-	engine_serve_in_waits(false);
-	if (status != TDR_OK)
-		error_prefix(status, "shutdown of '%s'", agent->name);
-	snprintf(text, sizeof(text), "%s", tdr_last_error());
-	agent_leave(agent, true);
-	return status == TDR_OK ? TDR_OK : error_set(status, "%s", text);
-}
-
-tdr_status tdr_shutdown(tdr_agent *agent, const tdr_shutdown_options *options)
-{
-	tdr_shutdown_options defaults;
-	char text[ERROR_TEXT_SIZE];
-	tdr_status status = check_not_forked(agent);
-
-	if (status != TDR_OK)
-		return status;
-	if (agent_state(agent) == AGENT_JOINING)
-		return error_set(TDR_ESTATE, "agent '%s' is inside tdr_join: shut it down when that has returned",
-		                 agent->name);
-	if (engine_is_inline() || serve_scope().depth > 0)
-		return error_set(TDR_ESTATE,
-		                 "tdr_shutdown was called from inside a function or callback: it would wait for "
-		                 "itself");
-	tdr_shutdown_options_init(&defaults);
-	options = options ? options : &defaults;
-	if (options->size != sizeof(*options))
-		return error_set(TDR_EINVAL,
-		                 "tdr_shutdown_options.size is %zu, not %zu: call tdr_shutdown_options_init first",
-		                 options->size, sizeof(*options));
-	if (options->graceful)
-		status = leave_gracefully(agent, options->timeout_ms);
-	else
-		agent_leave(agent, false);
-	snprintf(text, sizeof(text), "%s", tdr_last_error());
-	tdr_agent_unref(agent);
-	return status == TDR_OK ? TDR_OK : error_set(status, "%s", text);
-}
+/* ---- the program's references ---- */
 
 tdr_agent *tdr_agent_ref(tdr_agent *agent)
 {
@@ -648,7 +440,7 @@ tdr_status tdr_worker_by_name(const tdr_agent *agent, const char *name, tdr_work
 tdr_status tdr_register_owned(tdr_agent *agent, const char *schema, tdr_function function, void *context,
                               void (*destructor)(void *context), unsigned flags)
 {
-	tdr_status status = check_not_forked(agent);
+	tdr_status status = agent_check_not_forked(agent);
 
 	return status == TDR_OK ? registry_add(agent->registry, schema, function, context, destructor, flags) : status;
 }
@@ -660,7 +452,7 @@ tdr_status tdr_register(tdr_agent *agent, const char *schema, tdr_function funct
 
 tdr_status tdr_unregister(tdr_agent *agent, const char *name)
 {
-	tdr_status status = check_not_forked(agent);
+	tdr_status status = agent_check_not_forked(agent);
 
 	return status == TDR_OK ? registry_remove(agent->registry, name) : status;
 }

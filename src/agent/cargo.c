@@ -153,10 +153,16 @@ static tdr_status receive_user(struct peer *from, const struct rref_passed *pass
 	return TDR_OK;
 }
 
+tdr_status references_take(struct peer *from, const struct rref_passed *passed, struct reference **ret_reference)
+{
+	if (passed->owner_incarnation == from->agent->self.incarnation)
+		return receive_owned(from, passed, ret_reference);
+	return receive_user(from, passed, ret_reference);
+}
+
 static tdr_status decode_rref(void *context, const uint8_t *bytes, size_t size, tdr_rref **ret_rref)
 {
 	struct cargo *cargo = context;
-	tdr_agent *agent = cargo->peer->agent;
 	tdr_future **settling = make_room(cargo, cargo->settling, sizeof(*settling));
 	struct reference *reference;
 	struct rref_passed passed;
@@ -164,10 +170,10 @@ static tdr_status decode_rref(void *context, const uint8_t *bytes, size_t size, 
 
 	if (settling)
 		cargo->settling = settling;
-	if (status == TDR_OK && passed.owner_incarnation == agent->self.incarnation)
-		status = receive_owned(cargo->peer, &passed, &reference);
-	else if (status == TDR_OK)
-		status = receive_user(cargo->peer, &passed, &reference);
+	if (status == TDR_OK && passed.number == 0) /* as in tdr_rref_parts, which travel by other ways */
+		status = error_set(TDR_EPROTO, "it is not numbered, as all that messages carry are");
+	if (status == TDR_OK)
+		status = references_take(cargo->peer, &passed, &reference);
 	if (status != TDR_OK) {
 		cargo->failed = true;
 		return error_prefix(status, "a reference from worker '%s'", link_peer(cargo->peer->link)->name);

@@ -4,7 +4,6 @@
 #include "agent/view.h"
 
 #include "base/error.h"
-#include "base/fork.h"
 #include "base/log.h"
 
 #include <errno.h>
@@ -52,11 +51,11 @@ struct buffer agent_dump_text(tdr_agent *agent)
 
 tdr_status tdr_dump(tdr_agent *agent, tdr_value **ret_text)
 {
+	tdr_status status = agent_check_not_forked(agent);
 	struct buffer text;
-	tdr_status status = TDR_OK;
 
-	if (forked(agent->fork_generation))
-		return error_set(TDR_EFORKED, "agent '%s' belongs to the parent process", agent->name);
+	if (status != TDR_OK)
+		return status;
 	text = agent_dump_text(agent);
 	if (text.failed)
 		status = error_nomem();
@@ -136,11 +135,12 @@ tdr_status tdr_debug_info(tdr_agent *agent, tdr_value **ret_info)
 	const struct metrics *metrics = &agent->metrics;
 	struct engine_stats engine;
 	struct pool_stats pool;
+	tdr_status status = agent_check_not_forked(agent);
 	tdr_value *info;
 	uint64_t done;
 
-	if (forked(agent->fork_generation))
-		return error_set(TDR_EFORKED, "agent '%s' belongs to the parent process", agent->name);
+	if (status != TDR_OK)
+		return status;
 	engine = engine_stats(agent->engine);
 	pool = pool_stats(agent->pool);
 	info = tdr_dict_new();

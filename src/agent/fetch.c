@@ -73,8 +73,8 @@ bool fetch_serve(struct request *request, unsigned turn)
 	tdr_agent *agent = request->peer->agent;
 	struct parked *parked;
 
-	if (!(turn & TURN_MAY_RUN) || !request->on || request->has_creation || request->cargo.count > 0 ||
-	    agent->interceptors.count > 0)
+	if (!(turn & TURN_MAY_RUN) || request_gate(request) || !request->on || request->has_creation ||
+	    request->cargo.count > 0 || agent->interceptors.count > 0)
 		return false;
 	if (tdr_future_done(request->on->value)) {
 		atomic_fetch_add(&agent->serving, 1);

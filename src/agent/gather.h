@@ -46,6 +46,12 @@ void gather_arrive(struct gather *gather, uint32_t index, tdr_value *value);
 /* Sends on what may go on by now. What is to be sent is added to `letters`. */
 void gather_advance(struct gather *gather, struct list *letters);
 
+/* Ends it with all values, which have come; tells those below. */
+void gather_complete(struct gather *gather, struct list *letters);
+
+/* Where we are its root, and our view has moved on: ends it as superseded. */
+void gather_supersede(struct gather *gather, struct list *letters);
+
 /* Ends it with an error: the root tells everybody; any other tells those below, and its parent if `tell_parent`. */
 void gather_fail(struct gather *gather, struct list *letters, tdr_status status, const char *text, bool tell_parent);
 
@@ -54,12 +60,6 @@ void gather_fail(struct gather *gather, struct list *letters, tdr_status status,
  * comes to, since it was the next one of the others. NULL: none.
  */
 struct gather *gather_owed(tdr_agent *agent, const char *topic);
-
-/* Sends letters; once the lock has been given up. */
-void letters_post(struct list *letters);
-
-/* Drops what is kept for a view to come; at the end. */
-void letters_drop_early(struct collectives *collectives);
 
 const char *gather_name(const struct gather *gather, uint32_t index);
 

@@ -234,6 +234,11 @@ struct tdr_agent {
 	tdr_value *description; /* for other members, beside `self`; counted; NULL: nothing. Set before meeting. */
 	struct links *links;
 	char joined_key[64]; /* what we wrote to the store, to be marked as left */
+	/*
+	 * Of a dynamic group: completes when all members know of us. Until then we serve nobody: what we hand out might reach one who
+	 * does not. NULL in a static group, and before joining; counted.
+	 */
+	tdr_future *known;
 	struct dump_signal *signal;
 
 	pthread_mutex_t view_lock;   /* guards `peers`, and one change of `view` against another */
@@ -266,6 +271,9 @@ void options_fini(tdr_agent_options *options);
 tdr_status agent_set_state(tdr_agent *agent, enum agent_state from, enum agent_state to);
 enum agent_state agent_state(const tdr_agent *agent);
 const char *agent_state_name(enum agent_state state);
+
+/* TDR_EFORKED in a child of the process that made it. */
+tdr_status agent_check_not_forked(const tdr_agent *agent);
 
 /* Keeps the agent's memory; the last drop frees it. */
 void agent_hold(tdr_agent *agent);

@@ -6,7 +6,6 @@
 #include "agent/membership.h"
 
 #include "base/error.h"
-#include "base/fork.h"
 #include "base/log.h"
 
 #include <stdio.h>
@@ -139,8 +138,10 @@ void member_note_gone(struct peer *peer, const char *text)
 
 tdr_status tdr_agent_on_member(tdr_agent *agent, tdr_member_function function, void *context)
 {
-	if (forked(agent->fork_generation))
-		return error_set(TDR_EFORKED, "agent '%s' belongs to the parent process", agent->name);
+	tdr_status status = agent_check_not_forked(agent);
+
+	if (status != TDR_OK)
+		return status;
 	if (agent_state(agent) != AGENT_NEW)
 		return error_set(TDR_ESTATE, "tdr_agent_on_member is to be called before tdr_join");
 	agent->membership.tell = function;

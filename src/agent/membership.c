@@ -26,7 +26,6 @@
 #include <string.h>
 #include <sys/random.h>
 
-#define UPDATE_VIEW "tendril::update_view"
 
 enum {
 	LOOK_PAUSE_MS = 50,         /* between two looks, at the least */

@@ -7,6 +7,9 @@
 
 #include "agent/view.h"
 
+/* What members tell each other a new view by. */
+#define UPDATE_VIEW "tendril::update_view"
+
 void membership_init(tdr_agent *agent);
 void membership_fini(tdr_agent *agent);
 

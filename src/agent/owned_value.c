@@ -86,12 +86,26 @@ struct owned_value *owned_value_alloc(tdr_agent *agent)
 	return NULL;
 }
 
+/* One value may be all that keeps another: those that end meanwhile in the same thread follow one by one, and not inside each other. */
 void owned_value_drop_memory(struct owned_value *owned)
 {
+	static _Thread_local struct list ending;
+	static _Thread_local bool at_it;
+
 	if (!refcount_put(&owned->memory))
 		return;
-	tdr_future_unref(owned->value);
-	free(owned);
+	if (!at_it)
+		list_init(&ending);
+	list_append(&ending, &owned->node);
+	if (at_it)
+		return;
+	at_it = true;
+	for (struct list *node; (node = list_shift(&ending));) {
+		owned = list_entry(node, struct owned_value, node);
+		tdr_future_unref(owned->value);
+		free(owned);
+	}
+	at_it = false;
 }
 
 tdr_status owned_value_new(tdr_agent *agent, tdr_value *value, struct owned_value **ret_owned)
@@ -168,18 +182,21 @@ bool owned_value_end(tdr_agent *agent, struct owned_value *owned, tdr_status sta
 	return ended;
 }
 
-void owned_value_fail(tdr_agent *agent, struct owned_value *owned, tdr_status status, const char *text)
+bool owned_value_fail(tdr_agent *agent, struct owned_value *owned, tdr_status status, const char *text)
 {
 	bool taken_up;
 
 	if (!references_enter(agent))
-		return;
+		return false;
 	taken_up = owned->taken_up;
 	references_unlock(agent);
-	if (taken_up || !owned_value_end(agent, owned, status, text) || !references_enter(agent))
-		return;
-	become_ready(owned);
-	references_unlock(agent);
+	if (taken_up || !owned_value_end(agent, owned, status, text))
+		return false;
+	if (references_enter(agent)) {
+		become_ready(owned);
+		references_unlock(agent);
+	}
+	return true;
 }
 
 /* ---- waiting for one ---- */
@@ -195,10 +212,11 @@ struct local_fetch {
 
 static void local_fetch_unref(struct local_fetch *fetch)
 {
-	tdr_agent *agent = fetch->agent;
+	tdr_agent *agent;
 
 	if (!refcount_put(&fetch->refs))
 		return;
+	agent = fetch->agent;
 	tdr_future_unref(fetch->result);
 	free(fetch);
 	agent_drop(agent);

@@ -135,6 +135,7 @@ bool request_park(struct request *request)
 	size_t count = request->cargo.count;
 	tdr_future **settling = TAKE_PTR(request->cargo.settling);
 	tdr_future *value = request->on ? tdr_future_ref(request->on->value) : NULL;
+	tdr_future *gate = tdr_future_ref(request_gate(request));
 	struct parked *parked;
 
 	request->cargo.count = 0;
@@ -145,12 +146,15 @@ bool request_park(struct request *request)
 			wait_for(parked, settling[i]);
 		if (value)
 			wait_for(parked, value);
+		if (gate)
+			wait_for(parked, gate);
 		arrive(parked, 0);
 	}
 	for (size_t i = 0; i < count; i++)
 		tdr_future_unref(settling[i]);
 	free(settling);
 	tdr_future_unref(value);
+	tdr_future_unref(gate);
 	return parked != NULL;
 }
 

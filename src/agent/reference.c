@@ -62,10 +62,11 @@ static uint64_t hash(const tdr_rref *rref)
 
 void reference_drop_memory(struct reference *reference)
 {
-	tdr_agent *agent = reference->agent;
+	tdr_agent *agent;
 
 	if (!refcount_put(&reference->memory))
 		return;
+	agent = reference->agent;
 	tdr_future_unref(reference->created);
 	tdr_future_unref(reference->settled);
 	free(reference->text);
@@ -259,8 +260,11 @@ void reference_created(struct reference *reference, tdr_status status, const cha
 	snprintf(why, sizeof(why), "%s%s%s", status == TDR_ETIMEDOUT || status == TDR_EIO ? unknown : "",
 	         status == TDR_ETIMEDOUT || status == TDR_EIO ? " " : "", text ? text : "");
 	if (reference->role == ROLE_OWNER) {
-		if (status != TDR_OK)
-			owned_value_fail(agent, reference->owned, status, why);
+		if (status == TDR_OK || !owned_value_fail(agent, reference->owned, status, why))
+			return;
+		pthread_mutex_lock(&agent->references.lock);
+		keep_failure(reference, status, why);
+		pthread_mutex_unlock(&agent->references.lock);
 		return;
 	}
 	if (!references_enter(agent))

@@ -114,8 +114,8 @@ struct owned_value *owned_value_alloc(tdr_agent *agent);
 void owned_value_store(tdr_agent *agent, struct owned_value *owned, tdr_status status, tdr_value *value,
                        const char *text, const char *traceback, struct list *ret_fetches);
 
-/* Of a value that was to be created by a call to ourselves, which has failed: it fails, unless the call has come. */
-void owned_value_fail(tdr_agent *agent, struct owned_value *owned, tdr_status status, const char *text);
+/* Of a value that was to be created by a call to ourselves, which has failed: it fails, unless the call has come; true if so. */
+bool owned_value_fail(tdr_agent *agent, struct owned_value *owned, tdr_status status, const char *text);
 
 /* Completes its future with an error, unless it is done, and answers what waits for it; true if it was not. Without the lock. */
 bool owned_value_end(tdr_agent *agent, struct owned_value *owned, tdr_status status, const char *text);
@@ -189,6 +189,12 @@ void cargo_in(struct cargo *cargo, struct decoder *decoder);
 
 /* The message was not sent, or failed. Once. */
 void cargo_withdraw(struct cargo *cargo);
+
+/*
+ * A handle (the program's count) of a reference that has come from a worker, or that this has written. One of ours that is gone is a
+ * reference that has failed.
+ */
+tdr_status references_take(struct peer *from, const struct rref_passed *passed, struct reference **ret_reference);
 
 /* ---- fetch.c ---- */
 

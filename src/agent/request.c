@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "agent/request.h"
 
+#include "agent/membership.h"
 #include "base/clock.h"
 #include "base/error.h"
 
@@ -211,8 +212,21 @@ tdr_status request_put_target_first(struct request *request)
 	return tdr_value_status(args);
 }
 
+tdr_future *request_gate(const struct request *request)
+{
+	tdr_agent *agent = request->peer->agent;
+
+	if (likely(!agent->known || tdr_future_done(agent->known)))
+		return NULL;
+	if (request->name_size == strlen(UPDATE_VIEW) && memcmp(request->name, UPDATE_VIEW, request->name_size) == 0)
+		return NULL;
+	return agent->known;
+}
+
 bool request_has_to_wait(const struct request *request)
 {
+	if (unlikely(request_gate(request) != NULL))
+		return true;
 	for (size_t i = 0; i < request->cargo.count; i++)
 		if (!tdr_future_done(request->cargo.settling[i]))
 			return true;

@@ -40,6 +40,9 @@ tdr_status request_read(const struct message *message, struct request *request);
 /* What the request creates comes to be known here, and what it is called on is found. */
 tdr_status request_take_references(struct request *request);
 
+/* What has to come before any request is served, except those that are about the group itself; NULL if it has. Borrowed. */
+tdr_future *request_gate(const struct request *request);
+
 /* Whether the request has to wait for anything. */
 bool request_has_to_wait(const struct request *request);
 

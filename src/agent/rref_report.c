@@ -15,10 +15,38 @@ enum {
 
 /* ---- what is left ---- */
 
-/* A line for each fork of ours. */
+struct leaks {
+	struct buffer *text;
+	size_t count;
+};
+
+/* `holder` NULL: it was written, and not read. */
+static void describe_fork(struct leaks *leaks, const struct rref_id *rref, const struct rref_id *fork,
+                          struct rref_peer *holder, const char *more)
+{
+	struct buffer *text = leaks->text;
+
+	if (leaks->count++ >= MAX_LEAKS_SHOWN)
+		return;
+	buffer_printf(text,
+	              "%sLeaking RRef GloballyUniqueId(created_on=%u, local_id=%" PRIu64
+	              ") with fork Id GloballyUniqueId(created_on=%u, local_id=%" PRIu64 "), ",
+	              text->size > 0 ? "\n" : "", rref->worker, rref->local, fork->worker, fork->local);
+	if (holder)
+		buffer_printf(text, "held by worker '%s'%s", link_peer(peer_of(holder)->link)->name, more);
+	else
+		buffer_printf(text, "not read by anybody");
+}
+
+static void describe_unread(void *context, const struct rref_user *user, const struct rref_id *fork)
+{
+	describe_fork(context, &user->rref, fork, NULL, "");
+}
+
+/* A line for each fork of ours, and for each that we have written of others' references. */
 static void describe_leaks(tdr_agent *agent, struct buffer *text)
 {
-	size_t shown = 0;
+	struct leaks leaks = {.text = text};
 
 	list_for_each(node, rrefs_shared(agent->references.machine)) {
 		const struct rref_owned *owned = list_entry(node, struct rref_owned, of_shared);
@@ -26,19 +54,13 @@ static void describe_leaks(tdr_agent *agent, struct buffer *text)
 		list_for_each(of_owned, &owned->forks) {
 			struct rref_fork *fork = list_entry(of_owned, struct rref_fork, of_owned);
 
-			if (shown++ >= MAX_LEAKS_SHOWN)
-				continue;
-			buffer_printf(text,
-			              "%sLeaking RRef GloballyUniqueId(created_on=%u, local_id=%" PRIu64
-			              ") with fork Id GloballyUniqueId(created_on=%u, local_id=%" PRIu64
-			              "), held by worker '%s'%s",
-			              text->size > 0 ? "\n" : "", owned->rref.worker, owned->rref.local,
-			              fork->fork.worker, fork->fork.local, link_peer(peer_of(fork->holder)->link)->name,
+			describe_fork(&leaks, &owned->rref, &fork->fork, fork->holder,
 			              fork->state == FORK_SENT ? " (not known to have arrived)" : "");
 		}
 	}
-	if (shown > MAX_LEAKS_SHOWN)
-		buffer_printf(text, "\nand %zu more", shown - MAX_LEAKS_SHOWN);
+	rrefs_open_children(agent->references.machine, describe_unread, &leaks);
+	if (leaks.count > MAX_LEAKS_SHOWN)
+		buffer_printf(text, "\nand %zu more", leaks.count - MAX_LEAKS_SHOWN);
 }
 
 tdr_status tdr_rref_leaks(tdr_agent *agent, tdr_value **ret_text)
@@ -143,16 +165,22 @@ static tdr_value *name_of(const struct rref_id *id)
 	return tdr_string(text);
 }
 
-/* A dict, name of the worker -> forks that it has. */
-static tdr_value *list_holders(const struct rref_owned *owned)
+/* A dict, name of the worker -> forks that it has; and how many nobody has. */
+static tdr_value *list_holders(const struct rref_owned *owned, uint64_t *ret_unread)
 {
 	tdr_value *holders = tdr_dict_new();
 
+	*ret_unread = 0;
 	list_for_each(node, &owned->forks) {
 		const struct rref_fork *fork = list_entry(node, struct rref_fork, of_owned);
-		const char *name = link_peer(peer_of(fork->holder)->link)->name;
+		const char *name;
 		int64_t count = 0;
 
+		if (fork->state == FORK_OPEN) {
+			++*ret_unread;
+			continue;
+		}
+		name = link_peer(peer_of(fork->holder)->link)->name;
 		if (tdr_dict_get(holders, name) && tdr_value_get_int(tdr_dict_get(holders, name), &count) != TDR_OK)
 			count = 0;
 		(void)tdr_dict_set(holders, name, tdr_int(count + 1));
@@ -173,12 +201,14 @@ tdr_status tdr_rref_list(tdr_agent *agent, tdr_value **ret_list)
 	list_for_each(node, rrefs_shared(agent->references.machine)) {
 		struct rref_owned *owned = list_entry(node, struct rref_owned, of_shared);
 		tdr_value *item = tdr_dict_new();
+		uint64_t unread;
 
 		(void)tdr_dict_set(item, "rref", name_of(&owned->rref));
 		(void)tdr_dict_set(item, "state", tdr_string(owned_state_name(owned->state)));
 		put(item, "bytes", owned_value_of(owned)->bytes);
 		put(item, "handles", owned->handles);
-		(void)tdr_dict_set(item, "holders", list_holders(owned));
+		(void)tdr_dict_set(item, "holders", list_holders(owned, &unread));
+		put(item, "unread", unread);
 		if (tdr_list_append(list, item) != TDR_OK)
 			break; /* it has become invalid, and says so */
 	}

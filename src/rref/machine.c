@@ -30,6 +30,8 @@ struct rrefs *rrefs_new(uint32_t worker, uint64_t incarnation, const struct rref
 	list_init(&machine->peers);
 	list_init(&machine->shared);
 	list_init(&machine->later);
+	list_init(&machine->open_forks);
+	list_init(&machine->open_children);
 	for (size_t i = 0; i < LETTER_MAX_SENDS; i++)
 		list_init(&machine->waiting[i]);
 	return machine;
@@ -71,6 +73,10 @@ struct rrefs *rrefs_free(struct rrefs *machine)
 {
 	if (!machine)
 		return NULL;
+	while (!list_empty(&machine->open_children))
+		child_free(list_entry(machine->open_children.next, struct rref_child, of_peer));
+	while (!list_empty(&machine->open_forks))
+		fork_drop(list_entry(machine->open_forks.next, struct rref_fork, of_holder));
 	list_for_each(node, &machine->peers) {
 		struct rref_peer *peer = list_entry(node, struct rref_peer, node);
 
@@ -82,8 +88,10 @@ struct rrefs *rrefs_free(struct rrefs *machine)
 			fork_drop(list_entry(peer->forks.next, struct rref_fork, of_holder));
 		drop_acceptances(peer);
 	}
-	for (struct map_node *node; (node = map_any(&machine->owned));)
+	for (struct map_node *node = map_any(&machine->owned), *next; node; node = next) {
+		next = map_next(&machine->owned, node); /* in one walk: there may be very many */
 		owned_forget(container_of(node, struct rref_owned, node));
+	}
 	while (!list_empty(&machine->peers))
 		peer_fini(list_entry(machine->peers.next, struct rref_peer, node));
 	map_fini(&machine->owned);
@@ -91,6 +99,7 @@ struct rrefs *rrefs_free(struct rrefs *machine)
 	map_fini(&machine->users);
 	map_fini(&machine->children);
 	map_fini(&machine->acceptances);
+	map_fini(&machine->readings);
 	free(machine);
 	return NULL;
 }
@@ -98,6 +107,7 @@ struct rrefs *rrefs_free(struct rrefs *machine)
 void rrefs_close(struct rrefs *machine)
 {
 	machine->closing = true;
+	open_drop_all(machine);
 	list_for_each(node, &machine->peers) {
 		struct rref_peer *peer = list_entry(node, struct rref_peer, node);
 
@@ -146,6 +156,7 @@ void rrefs_peer_gone(struct rref_peer *peer)
 		fork_drop(list_entry(peer->forks.next, struct rref_fork, of_holder));
 	while (!list_empty(&peer->children))
 		child_drop(list_entry(peer->children.next, struct rref_child, of_peer));
+	open_drop_of(peer);
 	list_for_each_safe(node, &peer->users)
 		user_owner_gone(list_entry(node, struct rref_user, of_owner));
 	while (!list_empty(&peer->expected))

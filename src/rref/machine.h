@@ -86,6 +86,8 @@ struct rref_user {
 	uint64_t origin; /* the number of its creation; 0: its owner made it */
 	uint64_t number; /* under which the owner counts it; 0: under that which the owner gave it */
 	enum user_state state;
+	struct rref_id written;             /* the open fork that it was read from, if `noted` */
+	bool noted;                         /* among the machine's readings */
 	bool counted;                       /* the owner may count it */
 	bool confirmed, failed;             /* it was in USER_CONFIRMED, in USER_FAILED at some time */
 	bool let_go;                        /* to be deleted as soon as may be, whoever holds it */
@@ -94,7 +96,8 @@ struct rref_user {
 	struct rref_acceptance *acceptance; /* to be sent to its parent once it is settled; NULL: none */
 	struct control control;             /* FORK_REQUEST, then USER_DELETE */
 	struct list of_owner;
-	struct map_node node; /* by fork */
+	struct map_node node;         /* by fork */
+	struct map_node reading_node; /* by `written`, if `noted` */
 };
 
 /* X(name, text) */
@@ -126,7 +129,8 @@ struct rref_owned {
 /* X(name, text) */
 #define FORK_STATE_LIST(X)                                                                                             \
 	X(FORK_SENT, "sent")    /* we made it for its holder, who may not have got it */                               \
-	X(FORK_COUNTED, "held") /* its holder has asked for it, or has said that it came */
+	X(FORK_COUNTED, "held") /* its holder has asked for it, or has said that it came */                            \
+	X(FORK_OPEN, "open")    /* we made it for whoever reads it, which nobody is known to have done */
 
 enum fork_state {
 #define FORK_STATE_ENUM(name, text) name,
@@ -137,7 +141,7 @@ enum fork_state {
 /* Somebody's use of a reference of ours. */
 struct rref_fork {
 	struct rref_owned *owned;
-	struct rref_peer *holder;
+	struct rref_peer *holder; /* NULL: it is open */
 	struct rref_id fork;
 	uint64_t number; /* of its making, while sent */
 	enum fork_state state;
@@ -174,7 +178,7 @@ struct rrefs_counts {
 	size_t forks;         /* of them */
 	size_t users;         /* of others' references */
 	size_t pending_users; /* of these, not known to be counted */
-	size_t children;      /* made for others, and not accepted */
+	size_t children;      /* made for others, open ones too, and not accepted */
 	size_t controls;      /* letters that have not been answered */
 };
 
@@ -292,21 +296,32 @@ void rrefs_owned_unref(struct rref_owned *owned);
 /* ---- passing on ---- */
 
 /*
- * Makes a fork for `to`, to be sent in a message. Errors: TDR_ENOMEM, TDR_ESTATE (a user that has been let go or has failed).
+ * Makes a fork for `to`, to be sent in a message; NULL: an open one, of number 0, for whoever reads it. Errors: TDR_ENOMEM,
+ * TDR_ESTATE (a user that has been let go or has failed; an open one, while the worker leaves).
  */
 tdr_status rrefs_pass_user(struct rref_user *user, struct rref_peer *to, struct rref_passed *ret_passed);
 tdr_status rrefs_pass_owned(struct rref_owned *owned, struct rref_peer *to, struct rref_passed *ret_passed);
 
-/* The message with this fork was not sent, or failed: it is asked for, and dropped if it has not come. */
+/*
+ * The message with this fork was not sent, or failed: it is asked for, and dropped if it has not come. An open one is dropped
+ * at once.
+ */
 void rrefs_withdraw(struct rrefs *machine, const struct rref_id *fork);
 
 /*
- * A fork has come in a message from `from`. Of ours: *ret_owned has a handle more. Of another owner's: `user` has one
- * handle. Errors: TDR_EEXISTS (it came before, or was withdrawn), TDR_ENOTFOUND (what it stands for is gone), TDR_ENOMEM.
+ * A fork has come in a message from `from`, or, with number 0, was read from what `from` has written; this may be us. Of ours:
+ * *ret_owned has a handle more. Of another owner's: `user` has one handle. Errors: TDR_EEXISTS (it came before, or was
+ * withdrawn; of an open one, as far as is known here), TDR_ENOTFOUND (what it stands for is gone), TDR_EWORKERGONE (who wrote it
+ * is gone), TDR_EPROTO (it was not named by `from`), TDR_ENOMEM.
  */
 tdr_status rrefs_receive_owned(struct rref_peer *from, const struct rref_passed *passed, struct rref_owned **ret_owned);
 tdr_status rrefs_receive_user(struct rref_peer *from, const struct rref_passed *passed, struct rref_peer *owner,
                               struct rref_user *user);
+
+/* Tells of each open fork that we, as a user, have made and that nobody is known to have read. */
+void rrefs_open_children(const struct rrefs *machine,
+                         void (*tell)(void *context, const struct rref_user *user, const struct rref_id *fork),
+                         void *context);
 
 const char *user_state_name(enum user_state state);
 const char *owned_state_name(enum owned_state state);

@@ -19,6 +19,9 @@ struct rrefs {
 	struct map users;                      /* our uses of others' references, by name */
 	struct map children;                   /* forks that we, as a user, made for others, by name */
 	struct map acceptances;                /* that we owe, by the fork's name */
+	struct map readings;                   /* users that were read from open forks, by these */
+	struct list open_forks;                /* of references of ours, for whoever reads them */
+	struct list open_children;             /* the same, that we made as a user */
 	struct list waiting[LETTER_MAX_SENDS]; /* controls sent i + 1 times, by when they are due */
 	struct list later;                     /* controls that are to wait before they are sent */
 	size_t ncontrols;                      /* under way, and not given up */
@@ -27,12 +30,13 @@ struct rrefs {
 
 /* A fork that we made of our own use of a reference, until its receiver has accepted it. */
 struct rref_child {
+	struct rrefs *machine;
 	struct rref_user *user;
-	struct rref_peer *to;
+	struct rref_peer *to; /* NULL: it is open */
 	struct rref_id fork;
 	uint64_t number;
 	struct control control; /* WITHDRAW */
-	struct list of_peer;
+	struct list of_peer;    /* or of the machine's open ones */
 	struct map_node node;
 };
 
@@ -91,6 +95,19 @@ void receive_child_accept(struct rref_peer *from, const struct letter *letter);
 void receive_withdraw(struct rref_peer *from, const struct letter *letter);
 void receive_withdraw_ack(struct rref_peer *from, const struct letter *letter);
 
+/* ---- open.c ---- */
+
+/* Whether an open fork may be read here. Errors: as rrefs_receive_user's. */
+tdr_status open_check(struct rref_peer *from, const struct rref_id *fork);
+
+/* Notes that a user was read from an open fork; where memory runs out a second reading goes unnoticed. */
+void reading_note(struct rref_user *user, const struct rref_id *written);
+void reading_forget(struct rref_user *user);
+
+/* Drops all open forks; those that are of a reference of one owner's. */
+void open_drop_all(struct rrefs *machine);
+void open_drop_of(struct rref_peer *owner);
+
 /* ---- user.c ---- */
 
 struct rref_user *user_find(const struct rrefs *machine, const struct rref_id *fork);
@@ -114,7 +131,7 @@ void receive_delete_ack(struct rref_peer *from, const struct letter *letter);
 struct rref_owned *owned_find(const struct rrefs *machine, const struct rref_id *rref);
 struct rref_fork *fork_find(const struct rrefs *machine, const struct rref_id *fork);
 
-/* NULL when memory runs out. */
+/* `holder` NULL: an open one. NULL when memory runs out. */
 struct rref_fork *fork_new(struct rref_owned *owned, struct rref_peer *holder, const struct rref_id *fork,
                            enum fork_state state);
 void fork_drop(struct rref_fork *fork);

@@ -218,7 +218,7 @@ struct rref_fork *fork_new(struct rref_owned *owned, struct rref_peer *holder, c
 	list_init(&made->of_owned);
 	list_init(&made->of_holder);
 	list_append(&owned->forks, &made->of_owned);
-	list_append(&holder->forks, &made->of_holder);
+	list_append(holder ? &holder->forks : &owned->machine->open_forks, &made->of_holder);
 	update_shared(owned);
 	return made;
 }

@@ -2,7 +2,8 @@
 /*
  * Passing references on. The owner that passes its own counts the new fork at once, as sent; a user that does keeps itself
  * counted until its child, the receiver's user, has been accepted. What may not have come, because the message that carried it
- * failed or the connection broke, is withdrawn: the receiver says that it has come, or will never take it.
+ * failed or the connection broke, is withdrawn: the receiver says that it has come, or will never take it. What is written for
+ * whoever reads it (open.c) goes the same way, but for this: nobody asks whether it came.
  */
 #include "rref/machine_internal.h"
 
@@ -73,19 +74,22 @@ struct rref_child *child_find(const struct rrefs *machine, const struct rref_id 
 	return NULL;
 }
 
+/* `to` NULL: an open one. */
 static struct rref_child *child_new(struct rref_user *user, struct rref_peer *to, const struct rref_id *fork)
 {
+	struct rrefs *machine = user->owner->machine;
 	struct rref_child *child = calloc(1, sizeof(*child));
 
-	if (!child || !map_add(&to->machine->children, &child->node, rref_id_hash(fork))) {
+	if (!child || !map_add(&machine->children, &child->node, rref_id_hash(fork))) {
 		free(child);
 		return NULL;
 	}
 	control_init(&child->control);
+	child->machine = machine;
 	child->user = user;
 	child->to = to;
 	child->fork = *fork;
-	list_append(&to->children, &child->of_peer);
+	list_append(to ? &to->children : &machine->open_children, &child->of_peer);
 	user->children++;
 	return child;
 }
@@ -93,7 +97,7 @@ static struct rref_child *child_new(struct rref_user *user, struct rref_peer *to
 void child_free(struct rref_child *child)
 {
 	control_stop(&child->control);
-	map_remove(&child->to->machine->children, &child->node);
+	map_remove(&child->machine->children, &child->node);
 	list_remove(&child->of_peer);
 	free(child);
 }
@@ -124,17 +128,19 @@ tdr_status rrefs_pass_user(struct rref_user *user, struct rref_peer *to, struct 
 {
 	struct rrefs *machine = user->owner->machine;
 	struct rref_id fork = rrefs_name(machine);
-	uint64_t number = to->last_number + 1;
+	uint64_t number = to ? to->last_number + 1 : 0;
 
 	if (user->let_go || user->state >= USER_FAILED)
 		return error_set(TDR_ESTATE, "the reference is %s, and cannot be passed on",
 		                 user->let_go ? "let go" : user_state_name(user->state));
-	if (!to->gone) { /* else the message will fail */
+	if (!to || !to->gone) { /* else the message will fail */
 		struct rref_child *child = child_new(user, to, &fork);
 
 		if (!child)
 			return error_nomem();
-		child->number = to->last_number = number;
+		child->number = number;
+		if (to)
+			to->last_number = number;
 	}
 	*ret_passed = (struct rref_passed){
 	    .rref = user->rref,
@@ -151,14 +157,18 @@ tdr_status rrefs_pass_owned(struct rref_owned *owned, struct rref_peer *to, stru
 {
 	struct rrefs *machine = owned->machine;
 	struct rref_id fork = rrefs_name(machine);
-	uint64_t number = to->last_number + 1;
+	uint64_t number = to ? to->last_number + 1 : 0;
 
-	if (!to->gone) {
-		struct rref_fork *made = fork_new(owned, to, &fork, FORK_SENT);
+	if (!to && machine->closing)
+		return error_set(TDR_ESTATE, "the worker is leaving: what it writes now could not be read by anybody");
+	if (!to || !to->gone) {
+		struct rref_fork *made = fork_new(owned, to, &fork, to ? FORK_SENT : FORK_OPEN);
 
 		if (!made)
 			return error_nomem();
-		made->number = to->last_number = number;
+		made->number = number;
+		if (to)
+			to->last_number = number;
 	}
 	*ret_passed = (struct rref_passed){
 	    .rref = owned->rref,
@@ -176,8 +186,12 @@ void rrefs_withdraw(struct rrefs *machine, const struct rref_id *fork)
 	struct rref_fork *made = fork_find(machine, fork);
 	struct rref_child *child = child_find(machine, fork);
 
-	if (made)
+	if (made && made->state == FORK_OPEN)
+		fork_drop(made);
+	else if (made)
 		fork_withdraw(made, false);
+	else if (child && !child->to)
+		child_drop(child);
 	else if (child)
 		child_withdraw(child, false);
 }
@@ -210,8 +224,10 @@ void withdraw_rest_later(struct rref_peer *peer)
 
 static tdr_status take_number(struct rref_peer *from, const struct rref_passed *passed)
 {
-	if (passed->number == 0 || passed->fork.incarnation != from->incarnation)
+	if (passed->fork.incarnation != from->incarnation)
 		return error_set(TDR_EPROTO, "a reference whose fork is not named by the worker that sends it");
+	if (passed->number == 0)
+		return open_check(from, &passed->fork);
 	switch (window_take(&from->seen, passed->number)) {
 	case WINDOW_SEEN:
 		return error_set(TDR_EEXISTS, "the reference came before, or has been withdrawn by its sender");
@@ -232,7 +248,8 @@ tdr_status rrefs_receive_owned(struct rref_peer *from, const struct rref_passed 
 
 	if (status != TDR_OK)
 		return status;
-	if (own && own->holder == from && from->incarnation == machine->incarnation) { /* we sent it to ourselves */
+	if (own && own->holder == (passed->number > 0 ? from : NULL) &&
+	    from->incarnation == machine->incarnation) { /* we sent it to ourselves */
 		*ret_owned = own->owned;
 		own->owned->handles++;
 		fork_drop(own);
@@ -251,20 +268,25 @@ tdr_status rrefs_receive_user(struct rref_peer *from, const struct rref_passed *
 {
 	struct rref_acceptance *acceptance = NULL;
 	tdr_status status = take_number(from, passed);
+	bool open = passed->number == 0;
+	struct rref_id fork;
 
 	if (status != TDR_OK)
 		return status;
-	if (from != owner && !from->gone && !(acceptance = acceptance_new(from, &passed->fork)))
+	if ((open || from != owner) && !from->gone && !(acceptance = acceptance_new(from, &passed->fork)))
 		return error_nomem();
-	status = user_init(user, owner, &passed->rref, &passed->fork,
-	                   owner->gone     ? USER_FAILED
-	                   : from == owner ? USER_CONFIRMED
-	                                   : USER_ASKING);
+	fork = open ? rrefs_name(owner->machine) : passed->fork; /* as nobody else can have it, who reads the same */
+	status = user_init(user, owner, &passed->rref, &fork,
+	                   owner->gone              ? USER_FAILED
+	                   : from == owner && !open ? USER_CONFIRMED
+	                                            : USER_ASKING);
 	if (status != TDR_OK) {
 		acceptance_free(acceptance);
 		return status;
 	}
 	user->origin = passed->origin;
+	if (open)
+		reading_note(user, &passed->fork);
 	if (user->state != USER_ASKING) {
 		if (acceptance)
 			acceptance_post(acceptance);
@@ -289,9 +311,12 @@ tdr_status rrefs_receive_user(struct rref_peer *from, const struct rref_passed *
 void receive_child_accept(struct rref_peer *from, const struct letter *letter)
 {
 	struct rref_child *child = child_find(from->machine, &letter->fork);
+	struct rref_fork *fork = fork_find(from->machine, &letter->fork);
 
-	if (child && child->to == from)
+	if (child && (child->to == from || !child->to)) /* whoever can name an open one has read it */
 		child_drop(child);
+	else if (fork && fork->state == FORK_OPEN)
+		fork_drop(fork);
 	answer_post(from, &(struct letter){.kind = LETTER_ACK, .fork = letter->fork, .of = LETTER_CHILD_ACCEPT}, false);
 }
 

@@ -58,6 +58,8 @@ tdr_status user_init(struct rref_user *user, struct rref_peer *owner, const stru
 	user->fork = *fork;
 	user->origin = user->number = 0;
 	user->state = state;
+	user->written = (struct rref_id){0};
+	user->noted = false;
 	user->counted = !owner->gone;
 	user->confirmed = state == USER_CONFIRMED;
 	user->failed = state == USER_FAILED;
@@ -82,6 +84,7 @@ void user_forget(struct rref_user *user)
 	acceptance_free(TAKE_PTR(user->acceptance));
 	machine->npending -= !rrefs_user_is_settled(user);
 	map_remove(&machine->users, &user->node);
+	reading_forget(user);
 	list_remove(&user->of_owner);
 	user->state = USER_DELETED;
 	machine->events->user_released(machine->context, user);

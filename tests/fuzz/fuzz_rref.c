@@ -232,19 +232,26 @@ static void keep_use(struct scene *scene, struct use *use)
 		rrefs_user_unref(&use->user);
 }
 
-static void receive_user(struct scene *scene)
+static void take_use(struct scene *scene, struct rref_peer *from, const struct rref_passed *passed,
+                     struct rref_peer *owner)
 {
-	struct rref_peer *from = take_peer(scene), *owner = take_other(scene);
-	struct rref_passed passed = take_passed(scene);
 	struct use *use = calloc(1, sizeof(*use));
 
 	CHECK(use);
-	if (rrefs_receive_user(from, &passed, owner, &use->user) != TDR_OK) {
+	if (rrefs_receive_user(from, passed, owner, &use->user) != TDR_OK) {
 		free(use);
 		return;
 	}
 	scene->objects++;
 	keep_use(scene, use);
+}
+
+static void receive_user(struct scene *scene)
+{
+	struct rref_peer *from = take_peer(scene), *owner = take_other(scene);
+	struct rref_passed passed = take_passed(scene);
+
+	take_use(scene, from, &passed, owner);
 }
 
 static void receive_create(struct scene *scene)
@@ -312,9 +319,11 @@ static void drop_thing(struct scene *scene, size_t at)
 	rrefs_owned_unref(&thing->owned);
 }
 
+/* To a peer, or written for whoever reads it. */
 static void pass(struct scene *scene)
 {
-	struct rref_peer *to = take_peer(scene);
+	uint8_t who = take_byte(scene) % (PEERS + 2);
+	struct rref_peer *to = who < PEERS ? &scene->peers[who] : NULL, *self = &scene->peers[0];
 	uint8_t at = take_byte(scene);
 	struct rref_passed passed = {0};
 	struct rref_owned *owned;
@@ -331,9 +340,14 @@ static void pass(struct scene *scene)
 		rrefs_withdraw(scene->machine, &passed.fork);
 		break;
 	case 1: /* it comes back to us */
-		if (to == &scene->peers[0] && passed.owner_incarnation == scene->peers[0].incarnation &&
-		    rrefs_receive_owned(to, &passed, &owned) == TDR_OK)
+		if ((!to || to == self) && passed.owner_incarnation == self->incarnation &&
+		    rrefs_receive_owned(self, &passed, &owned) == TDR_OK)
 			keep_thing(scene, owned);
+		break;
+	case 2: /* it is read by us, who only use it */
+		if (!to && passed.owner_incarnation != self->incarnation)
+			take_use(scene, self, &passed,
+			         on_find_peer(scene, passed.owner_worker, passed.owner_incarnation));
 		break;
 	default:
 		break;

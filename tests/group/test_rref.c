@@ -254,6 +254,37 @@ static void a_value_may_lie_in_itself_many_times_over(void **state)
 	group_end(&group);
 }
 
+/* A reference to a reference to a reference... */
+static tdr_rref *make_chain(tdr_agent *agent)
+{
+	tdr_rref *rref = tdr_rref_new(agent, tdr_int(0));
+
+	for (int i = 0; i < 200000; i++) {
+		tdr_rref *next = tdr_rref_new(agent, tdr_rref_value(rref));
+
+		tdr_rref_unref(rref);
+		rref = next;
+	}
+	return rref;
+}
+
+/* Each is all that keeps the next alive: the end of the first is that of all, one after another. */
+static void a_long_chain_of_references_ends(void **state)
+{
+	struct group group;
+	tdr_rref *rref, *kept;
+
+	group_start(&group, 2, &rrefs_config);
+	rref = make_chain(group.agents[0]);
+	kept = make_chain(group.agents[0]);
+	call_ok(group.agents[0], "worker1", "test::keep", TDR_ARGS(0, rref));
+	tdr_rref_unref(rref);
+	call_ok(group.agents[0], "worker1", "test::drop", TDR_ARGS(0));
+	await_none(&group);
+	group_end(&group);
+	tdr_rref_unref(kept);
+}
+
 /* What is neither a call nor an answer carries none. */
 static void a_gathered_value_has_no_references(void **state)
 {
@@ -299,6 +330,7 @@ int main(void)
 	    TEST(a_creator_is_counted_at_the_owner),
 	    TEST(bytes_are_told_by_holder),
 	    TEST(a_value_may_lie_in_itself_many_times_over),
+	    TEST(a_long_chain_of_references_ends),
 	    TEST(a_gathered_value_has_no_references),
 	    TEST(a_reference_prints_inside_values),
 	};

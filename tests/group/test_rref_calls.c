@@ -226,6 +226,64 @@ static void a_call_on_what_is_late_times_out(void **state)
 	group_end(&group);
 }
 
+/* A call that is cancelled while it waits at the owner ends there, too. */
+static void a_call_on_what_is_late_is_cancelled(void **state)
+{
+	struct group group;
+	tdr_future *calls[MANY];
+	tdr_future *later;
+	tdr_rref *rref;
+
+	group_start(&group, 2, &rrefs_config);
+	rref = tdr_remote(group.agents[0], "worker1", "test::later", NULL, NULL);
+	eventually(has_begun, NULL);
+	later = atomic_exchange(&rrefs_later, NULL);
+	await_count(group.agents[1], "agent.server_active_calls", 1); /* the function itself */
+	for (int64_t i = 0; i < MANY; i++)
+		calls[i] = tdr_rref_rpc_async(rref, "test::add", TDR_ARGS(rref, i), NULL);
+	await_count(group.agents[1], "agent.server_active_calls", MANY + 1);
+	for (int64_t i = 0; i < MANY; i++)
+		tdr_future_cancel(calls[i]);
+	for (int64_t i = 0; i < MANY; i++)
+		expect_future(calls[i], TDR_ECANCELED, NULL);
+	await_count(group.agents[1], "agent.server_active_calls", 1);
+	tdr_future_set(later, tdr_int(1));
+	tdr_future_unref(later);
+	expect_true(here(rref) == 1);
+	tdr_rref_unref(rref);
+	await_none(&group);
+	group_end(&group);
+}
+
+/* Nor does it outlive its caller. */
+static void a_call_on_what_is_late_ends_with_its_caller(void **state)
+{
+	struct group group;
+	tdr_future *later;
+	tdr_rref *rref;
+	tdr_future *call;
+
+	group_start(&group, 3, &rrefs_config);
+	rref = tdr_remote(group.agents[0], "worker1", "test::later", NULL, NULL);
+	eventually(has_begun, NULL);
+	later = atomic_exchange(&rrefs_later, NULL);
+	call_ok(group.agents[0], "worker2", "test::keep", TDR_ARGS(0, rref));
+	call = tdr_rref_rpc_async(rrefs_kept(0), "test::add", TDR_ARGS(1), NULL); /* of worker2 */
+	await_count(group.agents[1], "agent.server_active_calls", 2);
+	tdr_agent_unref(group.agents[2]); /* leaves without a word */
+	group.agents[2] = NULL;
+	expect_true(tdr_future_wait(call, PATIENCE_MS, NULL) != TDR_OK);
+	tdr_future_unref(call);
+	await_count(group.agents[1], "agent.server_active_calls", 1);
+	tdr_future_set(later, tdr_int(1));
+	tdr_future_unref(later);
+	expect_true(here(rref) == 1);
+	tdr_rref_unref(rref);
+	rrefs_drop(0);
+	await_none(&group);
+	group_drop(&group);
+}
+
 /* References among the arguments, to the object itself, too. */
 static void a_reference_is_passed_to_a_call_on_itself(void **state)
 {
@@ -311,6 +369,7 @@ int main(void)
 	    TEST(functions_are_called_on_objects),           TEST(objects_stay_where_they_are),
 	    TEST(functions_are_called_on_plain_values),      TEST(functions_are_called_on_tensors),
 	    TEST(calls_wait_for_the_value_without_a_thread), TEST(a_call_on_what_is_late_times_out),
+	    TEST(a_call_on_what_is_late_is_cancelled),       TEST(a_call_on_what_is_late_ends_with_its_caller),
 	    TEST(a_reference_is_passed_to_a_call_on_itself), TEST(interceptors_see_what_references_do),
 	};
 

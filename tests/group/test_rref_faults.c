@@ -38,13 +38,16 @@ static void start(struct group *group, size_t count, const char *failing, const 
 /* Who used it is told that it may not exist. */
 static void expect_unknown(struct group *group, tdr_rref *rref)
 {
+	tdr_rref_parts parts;
 	tdr_value *value;
 
 	await_count(group->agents[0], "rref.num_pending_users", 0); /* it is known by then */
 	expect_true(tdr_rref_to_here(rref, PATIENCE_MS, &value) != TDR_OK);
 	expect_error("RRef creation via rpc.remote() timed out, and it is possible that the RRef on the owner node "
 	             "does not exist.");
-	/* as an argument, too */
+	/* in bytes and as an argument, too */
+	expect_true(tdr_rref_serialize(rref, &parts) != TDR_OK);
+	expect_error("RRef creation via rpc.remote() timed out");
 	expect_true(tdr_rpc_sync(group->agents[0], "worker2", "test::look", TDR_ARGS(rref), NULL, NULL) != TDR_OK);
 	expect_error("RRef creation");
 }

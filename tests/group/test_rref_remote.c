@@ -140,6 +140,7 @@ static void fetches_have_deadlines_of_their_own(void **state)
 		gate_close(&rrefs_gate);
 		rref = tdr_remote(group.agents[0], worker_name(rank), "test::held", TDR_ARGS(3), NULL);
 		expect_status(tdr_rref_to_here(rref, SHORT_MS, &value), TDR_ETIMEDOUT);
+		expect_future(tdr_rref_fetch(rref, 1), TDR_ETIMEDOUT, "RPC ran for more than");
 		if (rank == 0)
 			expect_status(tdr_rref_local_value(rref, SHORT_MS, &value), TDR_ETIMEDOUT);
 		gate_open(&rrefs_gate);

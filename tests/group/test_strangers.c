@@ -1,24 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Strangers on a member's port: garbage, truncated, oversized and wrong-version bytes, hellos that do not fit, and connections that
- * say nothing. After each kind the group's calls go on. Each kind is a test of its own.
+ * Strangers on a member's port, one at a time: bytes that are no message, and hellos that do not fit. Each is shown the door, and
+ * the group's calls go on. tests/load/test_garbage.c has them in numbers, under load.
  */
-#include "agent/internal.h"
-#include "group.h"
+#include "stranger.h"
 #include "support/leaks.h"
-#include "transport/address.h"
-#include "transport/hello.h"
 
-#include <arpa/inet.h>
-#include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 enum {
-	MEMBERS = 3,
-	MANY = 300,
+	MEMBERS = 3
 };
 
 static struct group members;
@@ -52,63 +44,21 @@ static void group_still_works(void)
 			call_ok(members.agents[from], worker_name(to), "test::echo", TDR_ARGS("still here"));
 }
 
-/* A connection to the port of member 0. */
 static int knock(void)
 {
-	struct sockaddr_in address = {.sin_family = AF_INET};
-	char scheme[ADDRESS_SIZE], host[ADDRESS_SIZE];
-	struct timeval patience = {.tv_sec = 20};
-	uint16_t port;
-	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-	expect_ok(address_split(members.agents[0]->self.address, scheme, host, &port));
-	address.sin_port = htons(port);
-	expect_true(inet_pton(AF_INET, host, &address.sin_addr) == 1);
-	expect_true(fd >= 0 && connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0);
-	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
-	return fd;
-}
-
-static void say(int fd, const void *bytes, size_t size)
-{
-	if (send(fd, bytes, size, MSG_NOSIGNAL) < 0)
-		return; /* it has been closed already, which is right, too */
-}
-
-/* Waits until the other side has closed the connection. */
-static void expect_closed(int fd)
-{
-	char bytes[4096];
-	ssize_t got;
-
-	while ((got = recv(fd, bytes, sizeof(bytes), 0)) > 0)
-		continue;
-	expect_true(got == 0 || errno == ECONNRESET);
-	close(fd);
+	return stranger_knock(member_port(&members, 0));
 }
 
 static void say_and_expect_closed(const void *bytes, size_t size)
 {
 	int fd = knock();
 
-	say(fd, bytes, size);
-	expect_closed(fd);
+	stranger_say(fd, bytes, size);
+	stranger_expect_closed(fd);
 	group_still_works();
 }
 
 /* ---- bytes that are no message ---- */
-
-static void test_random_bytes(void **state)
-{
-	uint8_t bytes[5000];
-
-	srandom(11);
-	for (int round = 0; round < 20; round++) {
-		for (size_t i = 0; i < sizeof(bytes); i++)
-			bytes[i] = (uint8_t)random();
-		say_and_expect_closed(bytes, sizeof(bytes));
-	}
-}
 
 static void test_another_protocol(void **state)
 {
@@ -117,57 +67,55 @@ static void test_another_protocol(void **state)
 	say_and_expect_closed(request, sizeof(request));
 }
 
-/* A head that is right but for what `spoil` does to it. */
-static void say_head(struct message_head head, size_t size)
+/* A head that is right but for what it is given. */
+static void say_head(struct message_head head)
 {
 	uint8_t wire[MESSAGE_HEAD_SIZE];
 
-	head.version = head.version ? head.version : MESSAGE_VERSION;
 	head.type = head.type ? head.type : MESSAGE_HELLO;
 	head.incarnation = 7;
 	head.sequence = head.sequence ? head.sequence : 1;
-	message_head_write(&head, wire);
-	say_and_expect_closed(wire, size);
+	say_and_expect_closed(wire, stranger_write_frame(&members, head, NULL, wire));
 }
 
 static void test_wrong_version(void **state)
 {
-	say_head((struct message_head){.version = 99}, MESSAGE_HEAD_SIZE);
+	say_head((struct message_head){.version = 99});
 }
 
 static void test_unknown_type(void **state)
 {
-	say_head((struct message_head){.type = 200}, MESSAGE_HEAD_SIZE);
+	say_head((struct message_head){.type = 200});
 }
 
 static void test_wrong_sequence(void **state)
 {
-	say_head((struct message_head){.sequence = 5}, MESSAGE_HEAD_SIZE);
+	say_head((struct message_head){.sequence = 5});
 }
 
 static void test_oversized_body(void **state)
 {
-	say_head((struct message_head){.body_size = UINT32_MAX}, MESSAGE_HEAD_SIZE);
+	say_head((struct message_head){.body_size = UINT32_MAX});
 }
 
 static void test_too_many_storages(void **state)
 {
-	say_head((struct message_head){.nstorages = UINT32_MAX}, MESSAGE_HEAD_SIZE);
+	say_head((struct message_head){.nstorages = UINT32_MAX});
 }
 
 static void test_chunk_of_no_message(void **state)
 {
-	say_head((struct message_head){.type = MESSAGE_CHUNK, .body_size = 64}, MESSAGE_HEAD_SIZE);
+	say_head((struct message_head){.type = MESSAGE_CHUNK, .body_size = 64});
 }
 
 static void test_call_before_hello(void **state)
 {
-	say_head((struct message_head){.type = MESSAGE_CALL}, MESSAGE_HEAD_SIZE);
+	say_head((struct message_head){.type = MESSAGE_CALL});
 }
 
 static void test_empty_hello(void **state)
 {
-	say_head((struct message_head){.type = MESSAGE_HELLO}, MESSAGE_HEAD_SIZE);
+	say_head((struct message_head){.type = MESSAGE_HELLO});
 }
 
 static void test_truncated_head(void **state)
@@ -175,80 +123,46 @@ static void test_truncated_head(void **state)
 	uint8_t wire[MESSAGE_HEAD_SIZE];
 	int fd = knock();
 
-	message_head_write(&(struct message_head){.version = MESSAGE_VERSION, .type = MESSAGE_HELLO, .sequence = 1},
-	                   wire);
-	say(fd, wire, sizeof(wire) / 2);
+	stranger_write_frame(&members, (struct message_head){.type = MESSAGE_HELLO, .sequence = 1}, NULL, wire);
+	stranger_say(fd, wire, sizeof(wire) / 2);
 	shutdown(fd, SHUT_WR);
-	expect_closed(fd);
+	stranger_expect_closed(fd);
 	group_still_works();
 }
 
 /* Half a message, and then silence: the time limit ends it. */
 static void test_half_a_hello(void **state)
 {
-	say_head((struct message_head){.type = MESSAGE_HELLO, .body_size = 100}, MESSAGE_HEAD_SIZE);
+	say_head((struct message_head){.type = MESSAGE_HELLO, .body_size = 100});
 }
 
 static void test_one_byte_at_a_time(void **state)
 {
+	struct message_head head = {.type = MESSAGE_HELLO, .sequence = 1, .body_size = 1000};
 	uint8_t wire[MESSAGE_HEAD_SIZE];
 	int fd = knock();
 
-	message_head_write(
-	    &(struct message_head){.version = MESSAGE_VERSION, .type = MESSAGE_HELLO, .sequence = 1, .body_size = 1000},
-	    wire);
+	stranger_write_frame(&members, head, NULL, wire);
 	for (size_t i = 0; i < sizeof(wire); i++) {
-		say(fd, &wire[i], 1);
+		stranger_say(fd, &wire[i], 1);
 		pause_ms(10);
 	}
-	expect_closed(fd);
+	stranger_expect_closed(fd);
 	group_still_works();
 }
 
 /* ---- hellos that do not fit ---- */
 
-/* A hello of member 1 to member 0, as a whole frame. */
-static size_t write_hello(const struct hello *hello, uint8_t *wire, size_t room)
-{
-	struct encoder encoder;
-	struct message_head head = {.version = MESSAGE_VERSION, .type = MESSAGE_HELLO, .sequence = 1};
-	size_t size;
-
-	encoder_init(&encoder, &codec_default_limits);
-	hello_encode(&encoder, hello);
-	head.body_size = (uint32_t)encoder.body.size;
-	head.incarnation = hello->from.incarnation;
-	message_head_write(&head, wire);
-	size = MESSAGE_HEAD_SIZE + encoder.body.size;
-	expect_true(size <= room);
-	memcpy(wire + MESSAGE_HEAD_SIZE, encoder.body.data, encoder.body.size);
-	encoder_fini(&encoder);
-	return size;
-}
-
-static struct hello fitting_hello(void)
-{
-	struct hello hello = {
-	    .group = "default",
-	    .from = members.agents[1]->self,
-	    .to_id = 0,
-	    .to_incarnation = members.agents[0]->self.incarnation,
-	    .credit_bytes = 1 << 20,
-	};
-
-	return hello;
-}
-
 static void say_hello(struct hello hello)
 {
-	uint8_t wire[4096];
+	uint8_t wire[STRANGER_WIRE_SIZE];
 
-	say_and_expect_closed(wire, write_hello(&hello, wire, sizeof(wire)));
+	say_and_expect_closed(wire, stranger_write_hello(&hello, wire));
 }
 
 static void test_hello_of_another_group(void **state)
 {
-	struct hello hello = fitting_hello();
+	struct hello hello = stranger_hello(&members);
 
 	strcpy(hello.group, "elsewhere");
 	say_hello(hello);
@@ -256,7 +170,7 @@ static void test_hello_of_another_group(void **state)
 
 static void test_hello_of_another_incarnation(void **state)
 {
-	struct hello hello = fitting_hello();
+	struct hello hello = stranger_hello(&members);
 
 	hello.from.incarnation++;
 	say_hello(hello);
@@ -264,7 +178,7 @@ static void test_hello_of_another_incarnation(void **state)
 
 static void test_hello_to_another_incarnation(void **state)
 {
-	struct hello hello = fitting_hello();
+	struct hello hello = stranger_hello(&members);
 
 	hello.to_incarnation++;
 	say_hello(hello);
@@ -272,7 +186,7 @@ static void test_hello_to_another_incarnation(void **state)
 
 static void test_hello_of_an_unknown_id(void **state)
 {
-	struct hello hello = fitting_hello();
+	struct hello hello = stranger_hello(&members);
 
 	hello.from.id = 77;
 	say_hello(hello);
@@ -280,7 +194,7 @@ static void test_hello_of_an_unknown_id(void **state)
 
 static void test_hello_of_oneself(void **state)
 {
-	struct hello hello = fitting_hello();
+	struct hello hello = stranger_hello(&members);
 
 	hello.from = members.agents[0]->self;
 	say_hello(hello);
@@ -288,7 +202,7 @@ static void test_hello_of_oneself(void **state)
 
 static void test_hello_under_another_name(void **state)
 {
-	struct hello hello = fitting_hello();
+	struct hello hello = stranger_hello(&members);
 
 	strcpy(hello.from.name, "worker2");
 	say_hello(hello);
@@ -298,40 +212,19 @@ static void test_hello_under_another_name(void **state)
 static void test_hello_again(void **state)
 {
 	group_still_works();
-	say_hello(fitting_hello());
+	say_hello(stranger_hello(&members));
 }
 
 static void test_hello_with_more_behind_it(void **state)
 {
-	uint8_t wire[8192] = {0};
-	struct hello hello = fitting_hello();
+	uint8_t wire[STRANGER_WIRE_SIZE] = {0};
+	struct hello hello = stranger_hello(&members);
 	size_t size;
 
 	hello.from.id = 77;
-	size = write_hello(&hello, wire, sizeof(wire));
+	size = stranger_write_hello(&hello, wire);
 	memset(wire + size, 0xA5, sizeof(wire) - size);
 	say_and_expect_closed(wire, sizeof(wire));
-}
-
-/* ---- many ---- */
-
-static void test_connections_that_say_nothing(void **state)
-{
-	int fds[MANY];
-
-	for (int i = 0; i < MANY; i++)
-		fds[i] = knock();
-	group_still_works();
-	for (int i = 0; i < MANY; i++)
-		expect_closed(fds[i]);
-	group_still_works();
-}
-
-static void test_connections_that_end_at_once(void **state)
-{
-	for (int i = 0; i < MANY; i++)
-		close(knock());
-	group_still_works();
 }
 
 static int check(void **state)
@@ -344,7 +237,6 @@ static int check(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    STRANGER(test_random_bytes),
 	    STRANGER(test_another_protocol),
 	    STRANGER(test_wrong_version),
 	    STRANGER(test_unknown_type),
@@ -365,8 +257,6 @@ int main(void)
 	    STRANGER(test_hello_under_another_name),
 	    STRANGER(test_hello_again),
 	    STRANGER(test_hello_with_more_behind_it),
-	    STRANGER(test_connections_that_say_nothing),
-	    STRANGER(test_connections_that_end_at_once),
 	};
 
 	return cmocka_run_group_tests(tests, start, stop);

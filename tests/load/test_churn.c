@@ -111,7 +111,7 @@ static void members_churn(bool share_engine)
 	expect_ok(tdr_shutdown(stay[1], NULL));
 	tdr_store_unref(store);
 	tdr_engine_unref(engine);
-	print_message("%u calls, %u of them to members who went\n", atomic_exchange(&calls, 0),
+	print_message("# %u calls, %u of them to members who went\n", atomic_exchange(&calls, 0),
 	              atomic_exchange(&failures, 0));
 }
 

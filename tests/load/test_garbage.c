@@ -5,16 +5,12 @@
  * and sends what no member would. The first must not cost the group a call, the second no more than what was under way;
  * nothing of them is left.
  */
-#include "agent/internal.h"
 #include "base/macros.h"
-#include "group/group.h"
+#include "group/stranger.h"
 #include "support/leaks.h"
 #include "support/places.h"
-#include "transport/address.h"
-#include "transport/hello.h"
 #include "transport/link_internal.h"
 
-#include <arpa/inet.h>
 #include <dirent.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -31,7 +27,6 @@ enum {
 	SILENCE_MS = 300,       /* how long a stranger may be silent at a member's port */
 	MOST_GROWTH = 64 << 20, /* of resident memory, in bytes */
 	MUCH = 1 << 20,
-	WIRE_SIZE = 8192,
 };
 
 static struct group members;
@@ -108,11 +103,8 @@ static int start(void **state)
 	store_port = port_reserve();
 	snprintf(url, sizeof(url), "tcp://127.0.0.1:%u", store_port.number);
 	group_start(&members, MEMBERS, &config);
-	for (size_t i = 0; i < MEMBERS; i++) {
-		char scheme[ADDRESS_SIZE], host[ADDRESS_SIZE];
-
-		expect_ok(address_split(members.agents[i]->self.address, scheme, host, &ports[i]));
-	}
+	for (size_t i = 0; i < MEMBERS; i++)
+		ports[i] = member_port(&members, i);
 	ports[STORE] = store_port.number;
 	atomic_store(&traffic.over, false);
 	atomic_store(&traffic.lenient, false);
@@ -196,38 +188,14 @@ static bool nothing_is_arriving(void *context)
 
 static int knock(size_t port)
 {
-	struct sockaddr_in address = {
-	    .sin_family = AF_INET, .sin_port = htons(ports[port]), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-	struct timeval patience = {.tv_sec = PATIENCE_MS / 1000};
-	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-	expect_true(fd >= 0 && connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0);
-	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
-	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
-	return fd;
-}
-
-/* False where the other side has closed the connection, which is right, too. */
-static bool say(int fd, const void *bytes, size_t size)
-{
-	const uint8_t *next = bytes;
-
-	while (size > 0) {
-		ssize_t sent = send(fd, next, size, MSG_NOSIGNAL);
-
-		if (sent < 0)
-			return false;
-		next += sent;
-		size -= (size_t)sent;
-	}
-	return true;
+	return stranger_knock(ports[port]);
 }
 
 static void say_once(size_t port, const void *bytes, size_t size)
 {
 	int fd = knock(port);
 
-	say(fd, bytes, size);
+	stranger_say(fd, bytes, size);
 	close(fd);
 }
 
@@ -273,42 +241,13 @@ static void say_nothing(size_t port)
 
 /* ---- what members say, in the hands of strangers ---- */
 
-/* A frame of member 1's for member 0: a hello that fits, but for how many lanes there have been. */
-static size_t write_hello(uint32_t lanes, uint8_t wire[WIRE_SIZE])
+/* A hello that fits, but for how many lanes there have been. */
+static size_t write_hello(uint32_t lanes, uint8_t wire[STRANGER_WIRE_SIZE])
 {
-	struct hello hello = {
-	    .group = "default",
-	    .from = members.agents[1]->self,
-	    .to_id = 0,
-	    .to_incarnation = members.agents[0]->self.incarnation,
-	    .credit_bytes = 1 << 20,
-	    .lanes = lanes,
-	};
-	struct message_head head = {.version = MESSAGE_VERSION, .type = MESSAGE_HELLO, .sequence = 1};
-	struct encoder encoder;
-	size_t size;
+	struct hello hello = stranger_hello(&members);
 
-	encoder_init(&encoder, &codec_default_limits);
-	hello_encode(&encoder, &hello);
-	size = MESSAGE_HEAD_SIZE + encoder.body.size;
-	expect_true(size <= WIRE_SIZE);
-	head.body_size = (uint32_t)encoder.body.size;
-	head.incarnation = hello.from.incarnation;
-	message_head_write(&head, wire);
-	memcpy(wire + MESSAGE_HEAD_SIZE, encoder.body.data, encoder.body.size);
-	encoder_fini(&encoder);
-	return size;
-}
-
-/* A head of member 1's with what follows it: `body`, of the size that the head says. */
-static size_t write_frame(struct message_head head, const void *body, uint8_t *wire)
-{
-	head.version = MESSAGE_VERSION;
-	head.incarnation = members.agents[1]->self.incarnation;
-	message_head_write(&head, wire);
-	if (body)
-		memcpy(wire + MESSAGE_HEAD_SIZE, body, head.body_size);
-	return MESSAGE_HEAD_SIZE + (body ? head.body_size : 0);
+	hello.lanes = lanes;
+	return stranger_write_hello(&hello, wire);
 }
 
 static size_t write_call(uint64_t sequence, uint8_t *wire)
@@ -322,7 +261,8 @@ static size_t write_call(uint64_t sequence, uint8_t *wire)
 	encode_uint(&encoder, 1);
 	for (int i = 0; i < 3; i++)
 		encode_nil(&encoder);
-	size = write_frame(
+	size = stranger_write_frame(
+	    &members,
 	    (struct message_head){
 		.type = MESSAGE_CALL, .call_id = 1, .sequence = sequence, .body_size = (uint32_t)encoder.body.size},
 	    encoder.body.data, wire);
@@ -333,7 +273,7 @@ static size_t write_call(uint64_t sequence, uint8_t *wire)
 /* A hello that was recorded when there was no lane yet, and the call that came after it. */
 static void replayed_hello_and_call(size_t port)
 {
-	uint8_t wire[WIRE_SIZE];
+	uint8_t wire[STRANGER_WIRE_SIZE];
 	size_t size = write_hello(0, wire);
 
 	size += write_call(2, wire + size);
@@ -343,7 +283,7 @@ static void replayed_hello_and_call(size_t port)
 
 static void call_before_hello(size_t port)
 {
-	uint8_t wire[WIRE_SIZE];
+	uint8_t wire[STRANGER_WIRE_SIZE];
 	size_t size = write_call(1, wire);
 
 	for (int i = 0; i < 30; i++)
@@ -352,7 +292,7 @@ static void call_before_hello(size_t port)
 
 static void hello_twice(size_t port)
 {
-	uint8_t wire[WIRE_SIZE];
+	uint8_t wire[STRANGER_WIRE_SIZE];
 	size_t size = write_hello(0, wire);
 
 	memcpy(wire + size, wire, size);
@@ -363,14 +303,14 @@ static void hello_twice(size_t port)
 /* At every place, and either hangs or ends there. */
 static void hello_cut_short(size_t port)
 {
-	uint8_t wire[WIRE_SIZE];
+	uint8_t wire[STRANGER_WIRE_SIZE];
 	size_t size = write_hello(0, wire);
 	int fds[512];
 
 	expect_true(size <= COUNT_OF(fds));
 	for (size_t i = 0; i < size; i++) {
 		fds[i] = knock(port);
-		say(fds[i], wire, i);
+		stranger_say(fds[i], wire, i);
 		if (i % 2)
 			shutdown(fds[i], SHUT_WR);
 	}
@@ -381,7 +321,7 @@ static void hello_cut_short(size_t port)
 
 static void hello_with_a_byte_changed(size_t port)
 {
-	uint8_t wire[WIRE_SIZE];
+	uint8_t wire[STRANGER_WIRE_SIZE];
 	size_t size = write_hello(0, wire);
 
 	for (size_t i = 0; i < size; i++) {
@@ -405,7 +345,7 @@ static void heads_that_promise_much(size_t port)
 
 	assert_non_null(wire);
 	for (size_t i = 0; i < COUNT_OF(heads); i++) {
-		write_frame(heads[i], NULL, wire);
+		stranger_write_frame(&members, heads[i], NULL, wire);
 		say_once(port, wire, MUCH);
 	}
 	free(wire);
@@ -413,7 +353,7 @@ static void heads_that_promise_much(size_t port)
 
 static void a_byte_now_and_then(size_t port)
 {
-	uint8_t wire[WIRE_SIZE];
+	uint8_t wire[STRANGER_WIRE_SIZE];
 	int fds[20];
 
 	write_hello(0, wire);
@@ -421,7 +361,7 @@ static void a_byte_now_and_then(size_t port)
 		fds[i] = knock(port);
 	for (size_t at = 0; at < 12; at++) {
 		for (size_t i = 0; i < COUNT_OF(fds); i++)
-			say(fds[i], &wire[at], 1);
+			stranger_say(fds[i], &wire[at], 1);
 		pause_ms(50);
 	}
 	for (size_t i = 0; i < COUNT_OF(fds); i++)
@@ -483,7 +423,7 @@ static size_t random_bodies(uint8_t *wire, uint64_t sequence, const uint8_t *typ
 	uint8_t body[64];
 	size_t size = 0;
 
-	while (size < WIRE_SIZE - 512) {
+	while (size < STRANGER_WIRE_SIZE - 512) {
 		struct message_head head = {
 		    .type = types[next_random() % ntypes],
 		    .call_id = next_random() % 4,
@@ -492,7 +432,7 @@ static size_t random_bodies(uint8_t *wire, uint64_t sequence, const uint8_t *typ
 		};
 
 		fill_random(body, sizeof(body));
-		size += write_frame(head, body, wire + size);
+		size += stranger_write_frame(&members, head, body, wire + size);
 	}
 	return size;
 }
@@ -518,6 +458,13 @@ static size_t bad_collectives(uint8_t *wire)
 	return random_bodies(wire, 2, types, COUNT_OF(types));
 }
 
+static size_t bad_letters_about_references(uint8_t *wire)
+{
+	static const uint8_t types[] = {MESSAGE_RREF, MESSAGE_REMOTE_CALL, MESSAGE_FETCH};
+
+	return random_bodies(wire, 2, types, COUNT_OF(types));
+}
+
 static size_t greetings_again(uint8_t *wire)
 {
 	static const uint8_t types[] = {MESSAGE_HELLO, MESSAGE_WELCOME, MESSAGE_HEARTBEAT_ACK, MESSAGE_CREDIT};
@@ -527,32 +474,35 @@ static size_t greetings_again(uint8_t *wire)
 
 static size_t credit_past_all(uint8_t *wire)
 {
-	return write_frame((struct message_head){.type = MESSAGE_CREDIT, .sequence = 2, .credit = UINT64_MAX}, NULL,
-	                   wire);
+	return stranger_write_frame(
+	    &members, (struct message_head){.type = MESSAGE_CREDIT, .sequence = 2, .credit = UINT64_MAX}, NULL, wire);
 }
 
 static size_t acknowledges_what_was_not_sent(uint8_t *wire)
 {
-	return write_frame((struct message_head){.type = MESSAGE_HEARTBEAT, .sequence = 2, .acknowledged = 1 << 30},
-	                   NULL, wire);
+	return stranger_write_frame(
+	    &members, (struct message_head){.type = MESSAGE_HEARTBEAT, .sequence = 2, .acknowledged = 1 << 30}, NULL,
+	    wire);
 }
 
 static size_t chunk_of_no_message(uint8_t *wire)
 {
-	return write_frame((struct message_head){.type = MESSAGE_CHUNK, .sequence = 1, .body_size = 64}, NULL, wire);
+	return stranger_write_frame(
+	    &members, (struct message_head){.type = MESSAGE_CHUNK, .sequence = 1, .body_size = 64}, NULL, wire);
 }
 
 /* A storage of 32 GiB, of which a little comes. */
 static size_t storage_that_never_comes(uint8_t *wire)
 {
 	uint64_t entry = MESSAGE_STORAGE_APART | UINT64_C(32) << 30;
-	size_t size =
-	    write_frame((struct message_head){.type = MESSAGE_CALL, .sequence = 2, .nstorages = 1}, NULL, wire);
+	size_t size = stranger_write_frame(
+	    &members, (struct message_head){.type = MESSAGE_CALL, .sequence = 2, .nstorages = 1}, NULL, wire);
 
 	memcpy(wire + size, &entry, sizeof(entry));
 	size += sizeof(entry);
-	size += write_frame((struct message_head){.type = MESSAGE_CHUNK, .sequence = 2, .body_size = 4096}, NULL,
-	                    wire + size);
+	size += stranger_write_frame(&members,
+	                             (struct message_head){.type = MESSAGE_CHUNK, .sequence = 2, .body_size = 4096},
+	                             NULL, wire + size);
 	memset(wire + size, 0, 1024);
 	return size + 1024;
 }
@@ -566,6 +516,7 @@ static const struct pretence pretences[] = {
     {"bad calls", bad_calls},
     {"bad answers", bad_answers},
     {"bad collectives", bad_collectives},
+    {"bad letters about references", bad_letters_about_references},
     {"greetings again", greetings_again},
     {"credit past all", credit_past_all},
     {"acknowledges what was not sent", acknowledges_what_was_not_sent},
@@ -584,12 +535,12 @@ static void an_impostor_costs_no_more_than_what_was_under_way(void **state)
 	before = sockets();
 	atomic_store(&traffic.lenient, true);
 	for (int round = 0; round < 3; round++) {
-		uint8_t wire[2 * WIRE_SIZE];
+		uint8_t wire[2 * STRANGER_WIRE_SIZE];
 		size_t size = write_hello(1000000, wire);
 		int fd = knock(0);
 
 		size += pretence->write(wire + size);
-		say(fd, wire, size);
+		stranger_say(fd, wire, size);
 		pause_ms(50);
 		close(fd);
 		eventually(all_call_all, NULL);

@@ -136,8 +136,7 @@ bool calls_pass(struct worker *worker, struct worker *to, struct handle handle, 
 	return false;
 }
 
-/* The worker that it names, as another knows it; NULL: it knows of none. */
-static struct peer *named_peer(const struct worker *worker, uint32_t id, uint64_t incarnation)
+struct peer *calls_named_peer(const struct worker *worker, uint32_t id, uint64_t incarnation)
 {
 	for (size_t i = 0; i < worker->sim->nworkers; i++) {
 		struct peer *peer = worker->peers[i];
@@ -148,14 +147,14 @@ static struct peer *named_peer(const struct worker *worker, uint32_t id, uint64_
 	return NULL;
 }
 
-static bool take_one(struct worker *worker, struct peer *peer, const struct rref_passed *passed,
-                     struct handle *ret_handle)
+tdr_status calls_take(struct worker *worker, struct peer *peer, const struct rref_passed *passed,
+                      struct handle *ret_handle)
 {
-	struct peer *owner = named_peer(worker, passed->owner_worker, passed->owner_incarnation);
+	struct peer *owner = calls_named_peer(worker, passed->owner_worker, passed->owner_incarnation);
 	tdr_status status;
 
 	if (!owner)
-		return false;
+		return TDR_ENOWORKER;
 	*ret_handle = (struct handle){0};
 	if (owner->other == worker) {
 		struct rref_owned *owned;
@@ -170,14 +169,14 @@ static bool take_one(struct worker *worker, struct peer *peer, const struct rref
 
 		status = rrefs_receive_user(&peer->rref, passed, &owner->rref, &use->user);
 		if (status == TDR_OK)
-			checker_taken(worker, &(ret_handle->use = use)->user);
+			checker_taken(worker, &(ret_handle->use = use)->user, passed);
 		else
 			use_free(use);
 	}
 	sim_trace(worker->sim, "w%zu takes fork %llu.%llu from w%zu: %s", worker->index,
 	          (unsigned long long)passed->fork.incarnation, (unsigned long long)passed->fork.local,
 	          peer->other->index, tdr_status_name(status));
-	return status == TDR_OK;
+	return status;
 }
 
 static void drop_all(struct handle handles[], size_t count)
@@ -194,7 +193,7 @@ static bool take_all(struct worker *worker, struct worker *from, const struct me
 
 	for (size_t i = 0; i <= message->npassed; i++) {
 		if (message->garbled_at != i &&
-		    (i == message->npassed || take_one(worker, peer, &message->passed[i], &ret_handles[i])))
+		    (i == message->npassed || calls_take(worker, peer, &message->passed[i], &ret_handles[i]) == TDR_OK))
 			continue;
 		drop_all(ret_handles, i);
 		rrefs_recheck(&peer->rref);

@@ -28,6 +28,16 @@ void calls_forget(struct worker *worker);
 /* Passes one on, in a message. False: it cannot be, and what the message had before has been withdrawn. */
 bool calls_pass(struct worker *worker, struct worker *to, struct handle handle, struct message *message);
 
+/*
+ * Takes one up that came from a peer, or that it has written. Errors: as rrefs_receive_user's; TDR_ENOWORKER: its owner is not
+ * known.
+ */
+tdr_status calls_take(struct worker *worker, struct peer *peer, const struct rref_passed *passed,
+                      struct handle *ret_handle);
+
+/* The worker that it names, as another knows it; NULL: it knows of none. */
+struct peer *calls_named_peer(const struct worker *worker, uint32_t id, uint64_t incarnation);
+
 /* Takes back what was passed on in a message that is not sent. */
 void calls_withdraw(struct worker *worker, const struct message *message);
 

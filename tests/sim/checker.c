@@ -113,6 +113,8 @@ static void recount(const struct worker *worker)
 			found.pending_users += !rrefs_user_is_settled(user);
 		}
 	}
+	found.children += length(&machine->open_children);
+	found.forks += length(&machine->open_forks);
 	found.owned = length(&machine->shared);
 	list_for_each(node, &machine->shared)
 		of_owned += length(&list_entry(node, struct rref_owned, of_shared)->forks);
@@ -176,11 +178,27 @@ void checker_passed(struct worker *worker, struct worker *to, struct handle hand
 	        &(struct promise){.holder = to,
 	                          .owner = user ? worker_of(user->owner) : worker,
 	                          .parent = worker,
-	                          .parent_fork = user ? user->fork : (struct rref_id){0}});
+	                          .parent_fork = user ? user->fork : (struct rref_id){0},
+	                          .written = to ? (struct rref_id){0} : passed->fork});
 }
 
-void checker_taken(struct worker *worker, const struct rref_user *user)
+void checker_reads(struct worker *worker, const struct rref_passed *passed)
 {
+	struct promise *written = promise_of(worker->sim, &passed->fork);
+
+	written->is_void = written->is_void || written->holder;
+	written->holder = worker;
+}
+
+void checker_taken_back(struct worker *worker, const struct rref_passed *passed)
+{
+	promise_of(worker->sim, &passed->fork)->is_void = true;
+}
+
+void checker_taken(struct worker *worker, const struct rref_user *user, const struct rref_passed *passed)
+{
+	if (passed->number == 0) /* its reader has named a fork of its own */
+		promise(worker, &user->fork, promise_of(worker->sim, &passed->fork));
 	if (user->state == USER_CONFIRMED)
 		promise_of(worker->sim, &user->fork)->is_good = true;
 }
@@ -189,17 +207,22 @@ void checker_taken(struct worker *worker, const struct rref_user *user)
  * Whether whoever was passed this fork must get what it stands for: somebody up the line was good for it, and all of them live
  * and talk with the owner and with whom they passed it to, so that nobody had reason to let it go. A creator is good for what
  * it passes on, whatever becomes of its call: as long as it has not deleted it, its owner expects it. Where memory runs out
- * nobody must.
+ * nobody must. What was written is kept for its first reader.
  */
 static bool must_hold(const struct sim *sim, const struct rref_id *fork)
 {
 	const struct promise *at = promise_of(sim, fork);
 
-	while (sim->faults.memory == 0 && at && at->parent && at->parent != at->owner) {
+	while (sim->faults.memory == 0 && at && at->parent) {
 		const struct promise *above = promise_of(sim, &at->parent_fork);
+		bool was_written = at->written.incarnation != 0;
 
 		if (!workers_talk(at->parent, at->owner) || !workers_talk(at->parent, at->holder))
 			return false;
+		if (was_written && (promise_of(sim, &at->written)->is_void || at->parent->state != WORKER_UP))
+			return false; /* it lets go of what it has written before it leaves */
+		if (at->parent == at->owner)
+			return was_written; /* else whom it was passed to was counted before */
 		if (above->is_good || above->has_failed)
 			return above->is_good;
 		at = above;
@@ -285,9 +308,11 @@ void checker_look_at_rest(struct sim *sim)
 			    worker->index, counts.owned, counts.forks, counts.users, counts.children, counts.controls);
 		if (!list_empty(&worker->calls) || !list_empty(&worker->jobs))
 			sim_fail(sim, "rest: w%zu has calls that never end", worker->index);
-		if (worker->machine->owned.count > 0 || worker->machine->acceptances.count > 0)
-			sim_fail(sim, "rest: w%zu keeps %zu references of its own, and %zu acceptances", worker->index,
-			         worker->machine->owned.count, worker->machine->acceptances.count);
+		if (worker->machine->owned.count > 0 || worker->machine->acceptances.count > 0 ||
+		    worker->machine->readings.count > 0)
+			sim_fail(sim, "rest: w%zu keeps %zu references of its own, %zu acceptances, and %zu readings",
+			         worker->index, worker->machine->owned.count, worker->machine->acceptances.count,
+			         worker->machine->readings.count);
 	}
 	if (sim->made != sim->released)
 		sim_fail(sim, "rest: %llu objects were made, and %llu released", (unsigned long long)sim->made,

@@ -13,10 +13,14 @@ void checker_look_at_rest(struct sim *sim);
 
 /* ---- as it happens ---- */
 
-/* A user was created, passed on (by a handle of it, or of a thing), or taken from a message. */
+/* A user was created, passed on (by a handle of it, or of a thing; `to` NULL: written), or taken from a message or what was written. */
 void checker_created(struct worker *worker, const struct rref_user *user);
 void checker_passed(struct worker *worker, struct worker *to, struct handle handle, const struct rref_passed *passed);
-void checker_taken(struct worker *worker, const struct rref_user *user);
+void checker_taken(struct worker *worker, const struct rref_user *user, const struct rref_passed *passed);
+
+/* Somebody is about to read what was written; its maker has taken it back. */
+void checker_reads(struct worker *worker, const struct rref_passed *passed);
+void checker_taken_back(struct worker *worker, const struct rref_passed *passed);
 
 void checker_settled(struct worker *worker, const struct rref_user *user);
 void checker_lost(struct worker *worker, const struct rref_owned *owned);

@@ -4,6 +4,7 @@
 #include "calls.h"
 #include "checker.h"
 #include "worker.h"
+#include "written.h"
 
 #define MANY_HANDLES 10 /* with more, dropping is likely */
 
@@ -134,7 +135,9 @@ static void act(struct sim *sim, const struct event *event)
 		worker_drop(worker, dice_below(&sim->dice, worker->nhandles));
 	else if (worker->nhandles > 0 && draw < 30)
 		fetch(worker);
-	else if (draw < 65)
+	else if (worker->nhandles > 0 && draw < 38)
+		written_make(worker, draw_handle(worker));
+	else if (draw < 68)
 		request(worker, draw_worker(worker));
 	else if (draw < 90)
 		create_there(worker, draw_worker(worker));

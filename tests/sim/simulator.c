@@ -174,6 +174,7 @@ struct sim_result sim_run(uint64_t seed, uint64_t steps, FILE *trace)
 	sim_make_scarce(NULL);
 	free(sim->events);
 	free(sim->executions);
+	free(sim->written);
 	free(sim);
 	return result;
 }

@@ -67,11 +67,19 @@ struct thing {
 
 /* What the checker knows of a fork from having seen it made, whatever the machines remember. */
 struct promise {
-	struct worker *holder, *owner;
-	struct worker *parent;      /* who passed it on; NULL: it was created */
-	struct rref_id parent_fork; /* the parent's own; nothing if it is the owner */
-	bool is_good;               /* its creation was under way, or the owner has counted it */
-	bool has_failed;            /* for whoever uses it: it keeps nothing for others then, if it was never good */
+	struct worker *holder, *owner; /* holder NULL: it is open, and nobody has read it */
+	struct worker *parent;         /* who passed it on; NULL: it was created */
+	struct rref_id parent_fork;    /* the parent's own; nothing if it is the owner */
+	struct rref_id written; /* the open fork that it was read from, or is; nothing if it has never been written */
+	bool is_void;           /* an open one: it was withdrawn, or read twice, and keeps nothing for certain */
+	bool is_good;           /* its creation was under way, or the owner has counted it */
+	bool has_failed;        /* for whoever uses it: it keeps nothing for others then, if it was never good */
+};
+
+/* A reference in bytes, for whoever reads them. */
+struct written {
+	struct rref_passed passed;
+	struct worker *by, *reader; /* reader NULL: nobody has read it */
 };
 
 struct peer {
@@ -117,6 +125,8 @@ struct sim {
 	int64_t cut_until[SIM_WORKERS][SIM_WORKERS];
 	uint32_t connections[SIM_WORKERS][SIM_WORKERS]; /* of the first, to the second: the number of the one of now */
 	uint64_t next_call;
+	struct written *written; /* [nwritten] */
+	size_t nwritten, written_room;
 	uint8_t *executions; /* [ncreations]: how often each creating function has run */
 	size_t ncreations, creations_room;
 	uint64_t made, released; /* uses and things */

@@ -4,6 +4,7 @@
 #include "calls.h"
 #include "program.h"
 #include "worker.h"
+#include "written.h"
 
 #include <stdlib.h>
 
@@ -171,6 +172,7 @@ void world_begin(struct sim *sim)
 void world_drain(struct sim *sim)
 {
 	network_heal(sim);
+	written_plan_end(sim);
 	for (size_t i = 0; i < sim->nworkers; i++) {
 		struct worker *worker = sim->workers[i];
 

@@ -160,8 +160,8 @@ static void test_others_names(void **state)
 	assert_int_equal(rrefs_create(cast_peer(cast, O, C), &mine, &mine, 0, &owned), TDR_EPROTO);
 	assert_int_equal(rrefs_receive_owned(cast_peer(cast, O, C), &passed, &owned), TDR_EPROTO);
 	assert_int_equal(rrefs_receive_user(cast_peer(cast, B, C), &passed, cast_peer(cast, B, O), stolen), TDR_EPROTO);
-	passed.fork = mine;
-	passed.number = 0;
+	passed.number = 0; /* what was written, too */
+	assert_int_equal(rrefs_receive_owned(cast_peer(cast, O, C), &passed, &owned), TDR_EPROTO);
 	assert_int_equal(rrefs_receive_user(cast_peer(cast, B, C), &passed, cast_peer(cast, B, O), stolen), TDR_EPROTO);
 	free(stolen);
 	rrefs_user_unref(user);
