@@ -277,7 +277,9 @@ def test_local_shutdown(group):
 def run_death_in_shutdown(rank, world_size, url, victim):
     join(rank, world_size, url, rpc_timeout=10)
     rpc.rpc_sync((rank + 1) % world_size, min, args=(1, 2))
+    rpc._get_current_rpc_agent()._native.barrier()
     if rank == victim:
+        time.sleep(0.5)
         os._exit(3)
     text = raised(RuntimeError, rpc.shutdown)
     assert not rpc._is_current_rpc_agent_set()
