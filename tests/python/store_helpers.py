@@ -2,6 +2,7 @@
 """Stores written in Python, for tests of what takes a store."""
 
 import datetime
+import os
 import threading
 import time
 
@@ -97,3 +98,13 @@ class BrokenStore(Table):
 
     def _raise(self, *arguments):
         raise self.error
+
+
+def leave_in_order(url, rank, world_size):
+    """The last thing a process of a group does, without its store: who may host it, rank 0, leaves after the others."""
+    path = url[len("file://") :] + ".left"
+    if rank != 0:
+        open(f"{path}{rank}", "w").close()
+        return
+    while not all(os.path.exists(f"{path}{other}") for other in range(1, world_size)):
+        time.sleep(0.01)

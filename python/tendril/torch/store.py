@@ -48,8 +48,10 @@ class TorchStore(Store):
         """Adds to a decimal number, 0 where there is none, and gives the sum."""
         return self._store.add(key, amount)
 
-    def compare_set(self, key: str, expected: Union[str, bytes], desired: Union[str, bytes]) -> bytes:
+    def compare_set(self, key: str, expected: Any, desired: Any) -> bytes:
         """Stores `desired` where the value is `expected`, and gives the value afterwards."""
+        if isinstance(expected, list):  # torch's C++ code gives bytes as numbers
+            expected, desired = bytes(expected), bytes(desired)
         return self._store.compare_set(key, expected, desired)
 
     def wait(self, keys: "list[str]", timeout: Optional[datetime.timedelta] = None) -> None:
