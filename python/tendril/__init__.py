@@ -19,7 +19,6 @@ Submodules are imported when they are first asked for, so that `import tendril` 
 """
 
 import importlib
-from typing import Any
 
 __version__ = "0.1.0"
 
@@ -28,7 +27,7 @@ _SUBMODULES = ("autograd", "futures", "rpc", "store", "torch")
 __all__ = ["Tensor", "__version__", *_SUBMODULES]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name == "Tensor":
         return importlib.import_module("tendril._C").Tensor
     if name in _SUBMODULES:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Calls between members of a group: results, errors, destinations, deadlines."""
 
+import asyncio
 import math
 import operator
 import threading
@@ -163,6 +164,29 @@ def test_coroutines(alone):
     futures = [alone.rpc_async("alone", awaiting, args=("alone", number, 1)) for number in range(50)]
     assert [future.wait() for future in futures] == list(range(1, 51))
     assert "Expected error" in raised(ValueError, alone.rpc_sync, "alone", awaiting_in_vain)
+
+
+def test_awaiting_in_a_programs_own_loop(alone):
+    async def main():
+        futures = [alone.rpc_async("alone", operator.add, args=(number, 1)) for number in range(20)]
+        assert await asyncio.gather(*futures) == list(range(1, 21))
+        with pytest.raises(ValueError, match="Expected error"):
+            await alone.rpc_async("alone", raise_error, args=(ValueError, "Expected error"))
+        slow = alone.rpc_async("alone", sleep, args=(1,))
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(slow, 0.05)
+        # Who gives up waiting gives up the call.
+        with pytest.raises(RuntimeError):
+            slow.wait()
+
+    asyncio.run(main())
+
+
+def test_coroutines_end_with_the_agent(tmp_path):
+    with joined(0, 1, f"file://{tmp_path}/meeting"):
+        rpc.rpc_sync(0, awaiting, args=(0, 1, 2))
+        assert any(thread.name == "tendril-worker0" for thread in threading.enumerate())
+    assert not any(thread.name == "tendril-worker0" for thread in threading.enumerate())
 
 
 def test_wait_all(alone):

@@ -3,11 +3,12 @@
 
 import abc
 import logging
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Optional, Union
 
-from tendril import _asyncio, _C
+from tendril import _C
 
 from . import _hooks
 from . import devices as rpc_devices
@@ -205,7 +206,9 @@ class TensorPipeAgent(RpcAgent):
         if not self._left:
             self._left = True
             self._native.shutdown(graceful=False)
-        _asyncio.stop(self._me.name)
+        loops = sys.modules.get("tendril._asyncio")  # only loaded where coroutines are called or awaited
+        if loops is not None:
+            loops.stop(self._me.name)
 
     # ---- members ----
 
