@@ -150,7 +150,7 @@ def _by_env(url: str, timeout: datetime.timedelta = DEFAULT_TIMEOUT, **kwargs: A
 
 
 def _tcp_store(host: str, port: int, rank: int, world_size: int, timeout: datetime.timedelta) -> Any:
-    """The store at an address. Rank 0 runs its server, unless the launcher says that it does."""
+    """The store at an address. Rank 0 runs its server, unless the environment says that the launcher does."""
     if not 0 <= port < 2**16:
         raise ValueError(f"port must have value from 0 to 65535 but was {port}.")
     size: Optional[int] = world_size if world_size > 0 else None
@@ -158,7 +158,8 @@ def _tcp_store(host: str, port: int, rank: int, world_size: int, timeout: dateti
         attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
         client = stores.TCPStore(host, port, size, is_master=False, timeout=timeout)
         return stores.PrefixStore(f"/worker/attempt_{attempt}", client)
-    return stores.TCPStore(host, port, size, is_master=rank == 0, timeout=timeout, multi_tenant=True)
+    hosts = rank == 0 and os.environ.get("TENDRIL_STORE_HOSTED") != "1"
+    return stores.TCPStore(host, port, size, is_master=hosts, timeout=timeout, multi_tenant=True)
 
 
 register_rendezvous_handler("file", _by_file)

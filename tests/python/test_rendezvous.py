@@ -79,6 +79,23 @@ def test_tcp(port):
     assert (rank, world_size, table.port) == (0, 1, port)
 
 
+def test_store_that_the_launcher_hosts(monkeypatch):
+    host = store.TCPStore("127.0.0.1", 0, is_master=True)
+    monkeypatch.setenv("TENDRIL_STORE_HOSTED", "1")
+    table, rank, _ = next(rendezvous(f"tcp://127.0.0.1:{host.port}", rank=0, world_size=1))
+    table.set("a", "b")
+    assert (host.get("a"), rank) == (b"b", 0)
+
+
+def test_store_of_an_elastic_agent(monkeypatch):
+    host = store.TCPStore("127.0.0.1", 0, is_master=True)
+    monkeypatch.setenv("TORCHELASTIC_USE_AGENT_STORE", "True")
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "3")
+    table, _, _ = next(rendezvous(f"tcp://127.0.0.1:{host.port}", rank=0, world_size=1))
+    table.set("a", "b")
+    assert host.get("/worker/attempt_3/a") == b"b"
+
+
 def test_env(monkeypatch, port):
     for name, value in {"RANK": 0, "WORLD_SIZE": 1, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}.items():
         monkeypatch.setenv(name, str(value))
