@@ -36,15 +36,19 @@ static size_t get_u32(const uint8_t bytes[4])
 	return (size_t)bytes[0] | (size_t)bytes[1] << 8 | (size_t)bytes[2] << 16 | (size_t)bytes[3] << 24;
 }
 
-static PyObject *pickle_function(const char *name)
+/* A function of tendril._pickle, kept in `place` from its first use on. Borrowed. */
+static PyObject *pickle_function(PyObject **place, const char *name)
 {
-	PyObject *module = PyImport_ImportModule("tendril._pickle"), *function;
+	PyObject *module;
 
+	if (*place)
+		return *place;
+	module = PyImport_ImportModule("tendril._pickle");
 	if (!module)
 		return NULL;
-	function = PyObject_GetAttrString(module, name);
+	*place = PyObject_GetAttrString(module, name);
 	Py_DECREF(module);
-	return function;
+	return *place;
 }
 
 /* ---- writing ---- */
@@ -211,7 +215,8 @@ static tdr_value *make_pickle(PyObject *stream, PyObject *tensors, PyObject *kin
 /* Pickles by tendril._pickle. */
 static tdr_value *pickle_with(PyObject *object, bool is_call)
 {
-	PyObject *dumps = pickle_function("_dumps");
+	static PyObject *function;
+	PyObject *dumps = pickle_function(&function, "_dumps");
 	PyObject *parts = dumps ? PyObject_CallOneArg(dumps, object) : NULL;
 	PyObject *stream, *tensors, *kinds, *buffers, *refs;
 	tdr_value *value = NULL;
@@ -220,7 +225,6 @@ static tdr_value *pickle_with(PyObject *object, bool is_call)
 	                              &buffers, &PyList_Type, &refs))
 		value = make_pickle(stream, tensors, kinds, buffers, refs, is_call);
 	Py_XDECREF(parts);
-	Py_XDECREF(dumps);
 	return value;
 }
 
@@ -375,6 +379,7 @@ static PyObject *read_refs(struct reader *reader, tdr_value *value)
 
 PyObject *read_pickle(struct reader *reader, tdr_value *value)
 {
+	static PyObject *function;
 	PyObject *tensors, *buffers = NULL, *refs = NULL, *stream = NULL, *loads = NULL, *object = NULL;
 	struct pickle pickle;
 
@@ -388,10 +393,9 @@ PyObject *read_pickle(struct reader *reader, tdr_value *value)
 	if (refs)
 		stream = PyMemoryView_FromMemory((char *)pickle.stream, (Py_ssize_t)pickle.stream_size, PyBUF_READ);
 	if (stream)
-		loads = pickle_function("_loads");
+		loads = pickle_function(&function, "_loads");
 	if (loads)
 		object = PyObject_CallFunctionObjArgs(loads, stream, tensors, buffers, refs, NULL);
-	Py_XDECREF(loads);
 	Py_XDECREF(stream);
 	Py_XDECREF(refs);
 	Py_XDECREF(buffers);

@@ -17,6 +17,32 @@ static const char *const dtype_names[] = {
 
 #define NDTYPES (sizeof(dtype_names) / sizeof(dtype_names[0]))
 
+/* X(name): attributes and methods of tensors and storages, as strings of Python's. */
+#define NAME_LIST(X)                                                                                                   \
+	X(layout)                                                                                                      \
+	X(dtype)                                                                                                       \
+	X(is_cpu)                                                                                                      \
+	X(is_cuda)                                                                                                     \
+	X(requires_grad)                                                                                               \
+	X(is_conj)                                                                                                     \
+	X(is_neg)                                                                                                      \
+	X(resolve_conj)                                                                                                \
+	X(resolve_neg)                                                                                                 \
+	X(size)                                                                                                        \
+	X(stride)                                                                                                      \
+	X(storage_offset)                                                                                              \
+	X(_cdata)                                                                                                      \
+	X(data_ptr)                                                                                                    \
+	X(nbytes)                                                                                                      \
+	X(set_)                                                                                                        \
+	X(requires_grad_)
+
+static struct names {
+#define DECLARE_NAME(name) PyObject *name;
+	NAME_LIST(DECLARE_NAME)
+#undef DECLARE_NAME
+} names;
+
 /* What we use of torch, once the program has imported it; kept to the end of the process. */
 static struct torch {
 	bool is_there;
@@ -33,16 +59,29 @@ static struct torch {
 
 /* ---- finding torch ---- */
 
+static bool names_load(void)
+{
+	bool good = true;
+
+#define LOAD_NAME(name)                                                                                                \
+	if (!names.name)                                                                                               \
+		names.name = PyUnicode_InternFromString(#name);                                                        \
+	good = good && names.name;
+	NAME_LIST(LOAD_NAME)
+#undef LOAD_NAME
+	return good;
+}
+
 /* Takes what we need from the module. False without an exception: it is not all there, since its import goes on. */
 static bool torch_load(PyObject *module)
 {
-	static const char *const names[] = {"Tensor", "device", "strided", "empty", "empty_strided"};
+	static const char *const attributes[] = {"Tensor", "device", "strided", "empty", "empty_strided"};
 	PyObject **const places[] = {&torch.tensor, &torch.device, &torch.strided, &torch.empty, &torch.empty_strided};
 	PyObject *native = NULL;
 	bool good = true;
 
-	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
-		Py_XSETREF(*places[i], PyObject_GetAttrString(module, names[i]));
+	for (size_t i = 0; i < sizeof(attributes) / sizeof(attributes[0]); i++)
+		Py_XSETREF(*places[i], PyObject_GetAttrString(module, attributes[i]));
 	native = PyObject_GetAttrString(module, "_C");
 	Py_XSETREF(torch.from_dlpack, native ? PyObject_GetAttrString(native, "_from_dlpack") : NULL);
 	Py_XDECREF(native);
@@ -53,9 +92,9 @@ static bool torch_load(PyObject *module)
 	Py_XSETREF(torch.none_sizes, Py_BuildValue("(i)", 0));
 	Py_XSETREF(torch.dtype_and_device, Py_BuildValue("(ss)", "dtype", "device"));
 	Py_XSETREF(torch.cpu, PyUnicode_InternFromString("cpu"));
-	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+	for (size_t i = 0; i < sizeof(attributes) / sizeof(attributes[0]); i++)
 		good = good && *places[i];
-	good = good && torch.from_dlpack && torch.none_sizes && torch.dtype_and_device && torch.cpu;
+	good = names_load() && good && torch.from_dlpack && torch.none_sizes && torch.dtype_and_device && torch.cpu;
 	if (good)
 		Py_XSETREF(torch.storage_name,
 		           PyUnicode_InternFromString(PyObject_HasAttrString(torch.tensor, "untyped_storage")
@@ -110,18 +149,18 @@ static bool find_dtype(PyObject *object, tdr_dtype *ret_dtype)
 }
 
 /* The truth of an attribute; -1: an exception. */
-static int flag_of(PyObject *object, const char *name)
+static int flag_of(PyObject *object, PyObject *name)
 {
-	PyObject *flag = PyObject_GetAttrString(object, name);
+	PyObject *flag = PyObject_GetAttr(object, name);
 	int truth = flag ? PyObject_IsTrue(flag) : -1;
 
 	Py_XDECREF(flag);
 	return truth;
 }
 
-static int call_flag(PyObject *object, const char *name)
+static int call_flag(PyObject *object, PyObject *name)
 {
-	PyObject *flag = PyObject_CallMethod(object, name, NULL);
+	PyObject *flag = PyObject_CallMethodNoArgs(object, name);
 	int truth = flag ? PyObject_IsTrue(flag) : -1;
 
 	Py_XDECREF(flag);
@@ -131,13 +170,13 @@ static int call_flag(PyObject *object, const char *name)
 /* Whether the tensor is of a kind that a value can be, with its dtype. Otherwise as write_not_plain, or an exception. */
 static bool is_supported(struct writer *writer, PyObject *object, tdr_dtype *ret_dtype)
 {
-	PyObject *layout = PyObject_GetAttrString(object, "layout"), *dtype = NULL;
+	PyObject *layout = PyObject_GetAttr(object, names.layout), *dtype = NULL;
 	bool is_strided = layout == torch.strided, good;
 	int on_cpu;
 
 	Py_XDECREF(layout);
 	if (layout && is_strided)
-		dtype = PyObject_GetAttrString(object, "dtype");
+		dtype = PyObject_GetAttr(object, names.dtype);
 	good = dtype && find_dtype(dtype, ret_dtype);
 	Py_XDECREF(dtype);
 	if (!good) {
@@ -145,10 +184,10 @@ static bool is_supported(struct writer *writer, PyObject *object, tdr_dtype *ret
 			write_not_plain(writer);
 		return false;
 	}
-	on_cpu = flag_of(object, "is_cpu");
+	on_cpu = flag_of(object, names.is_cpu);
 	if (on_cpu > 0)
 		return true;
-	if (on_cpu == 0 && flag_of(object, "is_cuda") > 0)
+	if (on_cpu == 0 && flag_of(object, names.is_cuda) > 0)
 		PyErr_SetString(PyExc_RuntimeError,
 		                "TensorPipe RPC backend only supports CPU tensors by default: move tensors to the CPU "
 		                "before they are sent, or say where they go by `set_device_map` on "
@@ -165,13 +204,13 @@ static PyObject *resolve(PyObject *object, tdr_dtype dtype)
 	int flag = 0;
 
 	if (dtype == TDR_C64 || dtype == TDR_C128)
-		flag = call_flag(resolved, "is_conj");
+		flag = call_flag(resolved, names.is_conj);
 	if (flag > 0)
-		Py_SETREF(resolved, PyObject_CallMethod(resolved, "resolve_conj", NULL));
+		Py_SETREF(resolved, PyObject_CallMethodNoArgs(resolved, names.resolve_conj));
 	if (resolved && flag >= 0 && dtype >= TDR_F16) {
-		flag = call_flag(resolved, "is_neg");
+		flag = call_flag(resolved, names.is_neg);
 		if (flag > 0)
-			Py_SETREF(resolved, PyObject_CallMethod(resolved, "resolve_neg", NULL));
+			Py_SETREF(resolved, PyObject_CallMethodNoArgs(resolved, names.resolve_neg));
 	}
 	if (flag < 0)
 		Py_CLEAR(resolved);
@@ -179,9 +218,9 @@ static PyObject *resolve(PyObject *object, tdr_dtype dtype)
 }
 
 /* Reads a tuple of ints that a method gives; -1: an exception, or more than TDR_MAX_DIMS. */
-static Py_ssize_t read_sizes(PyObject *object, const char *method, int64_t ret_sizes[TDR_MAX_DIMS])
+static Py_ssize_t read_sizes(PyObject *object, PyObject *method, int64_t ret_sizes[TDR_MAX_DIMS])
 {
-	PyObject *tuple = PyObject_CallMethod(object, method, NULL);
+	PyObject *tuple = PyObject_CallMethodNoArgs(object, method);
 	Py_ssize_t count = tuple && PyTuple_Check(tuple) ? PyTuple_GET_SIZE(tuple) : -1;
 
 	if (count > TDR_MAX_DIMS) {
@@ -199,9 +238,9 @@ static Py_ssize_t read_sizes(PyObject *object, const char *method, int64_t ret_s
 }
 
 /* An attribute, or what a method gives, as an address or a size. */
-static bool read_word(PyObject *object, const char *name, bool is_method, size_t *ret_word)
+static bool read_word(PyObject *object, PyObject *name, bool is_method, size_t *ret_word)
 {
-	PyObject *number = is_method ? PyObject_CallMethod(object, name, NULL) : PyObject_GetAttrString(object, name);
+	PyObject *number = is_method ? PyObject_CallMethodNoArgs(object, name) : PyObject_GetAttr(object, name);
 
 	*ret_word = number ? PyLong_AsSize_t(number) : 0;
 	Py_XDECREF(number);
@@ -215,9 +254,10 @@ static tdr_storage *find_storage(struct writer *writer, PyObject *object)
 	tdr_storage *storage = NULL;
 	size_t id, data, nbytes;
 
-	if (owner && read_word(owner, "_cdata", false, &id)) {
+	if (owner && read_word(owner, names._cdata, false, &id)) {
 		storage = writer_find_storage(writer, (const void *)id);
-		if (!storage && read_word(owner, "data_ptr", true, &data) && read_word(owner, "nbytes", true, &nbytes))
+		if (!storage && read_word(owner, names.data_ptr, true, &data) &&
+		    read_word(owner, names.nbytes, true, &nbytes))
 			storage =
 			    writer_add_storage(writer, (const void *)id, storage_keeping((void *)data, nbytes, owner));
 	}
@@ -238,13 +278,13 @@ tdr_tensor *torch_write(struct writer *writer, PyObject *object)
 
 	if (!is_supported(writer, object, &dtype))
 		return NULL;
-	requires_grad = flag_of(object, "requires_grad");
+	requires_grad = flag_of(object, names.requires_grad);
 	object = requires_grad < 0 ? NULL : resolve(object, dtype);
 	if (!object)
 		return NULL;
-	ndim = read_sizes(object, "size", sizes);
-	storage = ndim >= 0 && read_sizes(object, "stride", strides) == ndim &&
-	                  read_word(object, "storage_offset", true, &offset)
+	ndim = read_sizes(object, names.size, sizes);
+	storage = ndim >= 0 && read_sizes(object, names.stride, strides) == ndim &&
+	                  read_word(object, names.storage_offset, true, &offset)
 	              ? find_storage(writer, object)
 	              : NULL;
 	if (storage) {
@@ -329,10 +369,15 @@ static PyObject *make_view(PyObject *whole, tdr_tensor *tensor)
 	PyObject *strides = sizes ? tuple_of_sizes(tdr_tensor_strides(tensor), ndim, 1) : NULL;
 	PyObject *object =
 	    strides ? call_with_dtype(torch.empty, torch.none_sizes, NULL, tdr_tensor_dtype(tensor)) : NULL;
+	PyObject *offset;
 
-	if (object)
-		Py_SETREF(object, PyObject_CallMethod(object, "set_", "OLOO", storage,
-		                                      (long long)tdr_tensor_offset(tensor), sizes, strides));
+	offset = object ? PyLong_FromLongLong(tdr_tensor_offset(tensor)) : NULL;
+	if (offset)
+		Py_SETREF(object,
+		          PyObject_CallMethodObjArgs(object, names.set_, storage, offset, sizes, strides, NULL));
+	else
+		Py_CLEAR(object);
+	Py_XDECREF(offset);
 	Py_XDECREF(strides);
 	Py_XDECREF(sizes);
 	Py_XDECREF(storage);
@@ -368,7 +413,7 @@ PyObject *torch_read(struct reader *reader, tdr_tensor *tensor)
 		object = make_tensor(reader, tensor);
 	if (!object || !tdr_tensor_requires_grad(tensor) || tdr_tensor_dtype(tensor) < TDR_F16)
 		return object;
-	none = PyObject_CallMethod(object, "requires_grad_", NULL);
+	none = PyObject_CallMethodNoArgs(object, names.requires_grad_);
 	if (!none)
 		Py_CLEAR(object);
 	Py_XDECREF(none);

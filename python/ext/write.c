@@ -109,14 +109,13 @@ static tdr_value *write_complex(struct writer *writer, PyObject *object)
 }
 
 /* Bytes as an object of `format` with a tensor of them. */
-static tdr_value *write_out_of_band(struct writer *writer, const char *format, tdr_storage *storage)
+static tdr_value *write_out_of_band(const char *format, tdr_storage *storage)
 {
 	int64_t size = (int64_t)tdr_storage_nbytes(storage);
 	tdr_tensor *tensor;
 	tdr_value *value;
 	tdr_status status = tdr_tensor_view(storage, TDR_U8, 1, &size, NULL, 0, &tensor);
 
-	(void)writer;
 	if (status != TDR_OK) {
 		raise_last(status);
 		return NULL;
@@ -137,7 +136,7 @@ static tdr_value *write_bytes(struct writer *writer, PyObject *object)
 	if (size < OUT_OF_BAND_MIN || writer->in_key || writer->audience != FOR_PYTHON)
 		return checked(tdr_bytes(PyBytes_AS_STRING(object), size));
 	storage = storage_keeping(PyBytes_AS_STRING(object), size, object);
-	value = storage ? write_out_of_band(writer, FORMAT_BYTES, storage) : NULL;
+	value = storage ? write_out_of_band(FORMAT_BYTES, storage) : NULL;
 	tdr_storage_unref(storage);
 	return value;
 }
@@ -162,7 +161,7 @@ static tdr_value *write_bytearray(struct writer *writer, PyObject *object)
 		return NULL;
 	}
 	memcpy(tdr_storage_data(storage), PyByteArray_AS_STRING(object), size);
-	value = write_out_of_band(writer, FORMAT_BYTEARRAY, storage);
+	value = write_out_of_band(FORMAT_BYTEARRAY, storage);
 	tdr_storage_unref(storage);
 	return value;
 }
