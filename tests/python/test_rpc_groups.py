@@ -44,6 +44,15 @@ def test_init_again(tmp_path):
         assert "RPC has not been initialized" in raised(RuntimeError, rpc.shutdown)
 
 
+def shut_down_from_within():
+    return raised(RuntimeError, rpc.shutdown, graceful=False)
+
+
+def test_no_shutdown_from_within(alone):
+    assert "from inside a function" in alone.rpc_sync("alone", shut_down_from_within)
+    assert alone.rpc_sync("alone", min, args=(1, 2)) == 1
+
+
 def test_session_ends_when_its_body_raises(tmp_path):
     with pytest.raises(KeyError), rpc.session(
         "me", rank=0, world_size=1, rpc_backend_options=options(f"file://{tmp_path}/meeting")

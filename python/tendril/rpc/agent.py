@@ -168,6 +168,8 @@ class TensorPipeAgent(RpcAgent):
         try:
             self._native.shutdown(graceful=True, timeout=float(timeout))
         except RuntimeError as error:
+            if getattr(error, "status", "") == "TDR_ESTATE":
+                self._left = False  # called from a served function, which it would wait for
             if _NOT_LET_GO not in str(error):
                 raise
             if _LEAK in str(error):
@@ -204,8 +206,8 @@ class TensorPipeAgent(RpcAgent):
     def shutdown(self) -> None:
         """Leaves at once, unless it has left. Calls under way fail."""
         if not self._left:
-            self._left = True
             self._native.shutdown(graceful=False)
+            self._left = True
         loops = sys.modules.get("tendril._asyncio")  # only loaded where coroutines are called or awaited
         if loops is not None:
             loops.stop(self._me.name)
