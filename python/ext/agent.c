@@ -763,16 +763,14 @@ static void dealloc_agent(AgentObject *self)
 	Py_DECREF(type);
 }
 
-#define WITH_KEYWORDS(function) ((PyCFunction)(void (*)(void))(function))
-
 static PyMethodDef agent_methods[] = {
-    {"join", WITH_KEYWORDS(agent_join), METH_VARARGS | METH_KEYWORDS,
+    {"join", KEYWORD_METHOD(agent_join), METH_VARARGS | METH_KEYWORDS,
      PyDoc_STR("join(store=None, rank=None, world_size=None)\n--\n\nMeets the other members, and returns when all have "
                "come.")},
-    {"shutdown", WITH_KEYWORDS(agent_shutdown), METH_VARARGS | METH_KEYWORDS,
+    {"shutdown", KEYWORD_METHOD(agent_shutdown), METH_VARARGS | METH_KEYWORDS,
      PyDoc_STR("shutdown(graceful=True, timeout=0.0)\n--\n\nLeaves, together with the others where it is graceful.")},
     {"abort", (PyCFunction)agent_abort, METH_NOARGS, PyDoc_STR("abort()\n--\n\nLeaves at once.")},
-    {"worker_info", WITH_KEYWORDS(agent_worker_info), METH_VARARGS | METH_KEYWORDS,
+    {"worker_info", KEYWORD_METHOD(agent_worker_info), METH_VARARGS | METH_KEYWORDS,
      PyDoc_STR("worker_info(name_or_id=None)\n--\n\nA member; None: the agent itself.")},
     {"worker_infos", (PyCFunction)agent_worker_infos, METH_NOARGS,
      PyDoc_STR("worker_infos()\n--\n\nAll members, by id.")},
@@ -790,9 +788,9 @@ static PyMethodDef agent_methods[] = {
     {"register_names", (PyCFunction)agent_register_names, METH_VARARGS,
      PyDoc_STR("register_names(prefix, resolver)\n--\n\nLets others call prefix::name for any name: resolver(full "
                "name) gives the callable.")},
-    {"barrier", WITH_KEYWORDS(agent_barrier), METH_VARARGS | METH_KEYWORDS,
+    {"barrier", KEYWORD_METHOD(agent_barrier), METH_VARARGS | METH_KEYWORDS,
      PyDoc_STR("barrier(names=None, timeout=-1.0)\n--\n\nReturns when all named members have called it.")},
-    {"all_gather", WITH_KEYWORDS(agent_all_gather), METH_VARARGS | METH_KEYWORDS,
+    {"all_gather", KEYWORD_METHOD(agent_all_gather), METH_VARARGS | METH_KEYWORDS,
      PyDoc_STR("all_gather(value, names=None, timeout=-1.0)\n--\n\nThe values of all named members, by name.")},
     {"delete_all_rrefs", (PyCFunction)agent_delete_all_rrefs, METH_VARARGS,
      PyDoc_STR("delete_all_rrefs(timeout=-1.0)\n--\n\nLets go of all references of others.")},
@@ -802,10 +800,10 @@ static PyMethodDef agent_methods[] = {
      PyDoc_STR("rref_list()\n--\n\nWhat others hold of this worker's references, a list of dicts.")},
     {"debug_info", (PyCFunction)agent_debug_info, METH_NOARGS, PyDoc_STR("debug_info()\n--\n\nCounters, a dict.")},
     {"dump", (PyCFunction)agent_dump, METH_NOARGS, PyDoc_STR("dump()\n--\n\nAll calls under way, a text.")},
-    {"call", WITH_KEYWORDS(agent_call), METH_FASTCALL | METH_KEYWORDS,
+    {"call", KEYWORD_METHOD(agent_call), METH_FASTCALL | METH_KEYWORDS,
      PyDoc_STR("call(to, func, args, kwargs, timeout, mode, is_async=False)\n--\n\nCalls a function, by name, or a "
                "callable.")},
-    {"call_pickled", WITH_KEYWORDS(agent_call_pickled), METH_FASTCALL | METH_KEYWORDS,
+    {"call_pickled", KEYWORD_METHOD(agent_call_pickled), METH_FASTCALL | METH_KEYWORDS,
      PyDoc_STR(
 	 "call_pickled(to, payload, tensors, rrefs, timeout, mode, is_async=False)\n--\n\nCalls what is pickled in "
 	 "the payload.")},

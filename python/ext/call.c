@@ -421,7 +421,7 @@ static PyObject *set_future_factory(PyObject *module, PyObject *factory)
 }
 
 static PyMethodDef functions[] = {
-    {"rpc_sync", (PyCFunction)(void (*)(void))rpc_sync, METH_FASTCALL | METH_KEYWORDS,
+    {"rpc_sync", KEYWORD_METHOD(rpc_sync), METH_FASTCALL | METH_KEYWORDS,
      PyDoc_STR("rpc_sync(to, func, args, kwargs, timeout)\n--\n\nCalls by the current agent, and waits.")},
     {"set_future_factory", set_future_factory, METH_O,
      PyDoc_STR("set_future_factory(factory)\n--\n\nWhat makes the futures that calls return; None: Future.")},

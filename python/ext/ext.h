@@ -17,6 +17,9 @@
 #include <stdbool.h>
 #include <tendril.h>
 
+/* A method that takes keywords, for a PyMethodDef. */
+#define KEYWORD_METHOD(function) ((PyCFunction)(void (*)(void))(function))
+
 /* ---- gil.c: threads of the library's, and Python ---- */
 
 /*
@@ -55,7 +58,8 @@ bool add_gil_wait(PyObject *info);
 /* For atexit: closes the gate that python_enter passes. */
 PyObject *python_close(PyObject *module, PyObject *unused);
 
-/* In a child made by fork(). */
+/* Once, when the module is imported; and in a child made by fork(). */
+void gil_init(void);
 void gil_after_fork(void);
 
 /* ---- hands.c: threads for what may block ---- */

@@ -9,6 +9,7 @@
  */
 #include "ext.h"
 
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <time.h>
@@ -20,6 +21,9 @@
 static _Atomic bool closing;
 static _Atomic bool agent_ended;
 static atomic_int entering; /* threads between the gate and the GIL */
+/* The signals that were blocked where the module was imported: in threads of the library's all of them are. */
+static sigset_t program_mask;
+
 /* How long threads waited for the GIL, where that is measured. */
 static _Atomic bool measuring;
 static _Atomic uint64_t waits, waited_ns;
@@ -59,6 +63,11 @@ static void drop_thread_state(void *context)
 	PyThreadState_DeleteCurrent();
 }
 
+void gil_init(void)
+{
+	pthread_sigmask(SIG_SETMASK, NULL, &program_mask);
+}
+
 static uint64_t now_ns(void)
 {
 	struct timespec now;
@@ -88,6 +97,9 @@ bool python_enter(PyGILState_STATE *ret_state)
 	*ret_state = atomic_load_explicit(&measuring, memory_order_relaxed) ? measured_ensure() : PyGILState_Ensure();
 	gate_pass();
 	/* Counted once more than it is released, the state stays. */
+	if (is_new)
+		pthread_sigmask(SIG_SETMASK, &program_mask,
+		                NULL); /* for processes that a function starts: they inherit it */
 	if (is_new && __cxa_thread_atexit_impl &&
 	    __cxa_thread_atexit_impl(drop_thread_state, PyThreadState_Get(), &__dso_handle) == 0)
 		(void)PyGILState_Ensure();

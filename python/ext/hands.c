@@ -4,13 +4,12 @@
  * may end.
  *
  * A thread is made when work comes and none is idle, up to HANDS_MAX, past which work queues; one that has been idle for a while
- * ends. Signals are left to Python's main thread. A child made by fork() starts without any.
+ * ends. A child made by fork() starts without any.
  */
 #include "ext.h"
 
 #include <errno.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <time.h>
@@ -105,18 +104,14 @@ static void *hand(void *unused)
 
 static bool start_hand(void)
 {
-	sigset_t all, before;
 	pthread_attr_t attributes;
 	pthread_t thread;
 	int error;
 
-	sigfillset(&all);
 	if (pthread_attr_init(&attributes) != 0)
 		return false;
 	pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
 	error = pthread_create(&thread, &attributes, hand, NULL);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	pthread_attr_destroy(&attributes);
 	return error == 0;
 }

@@ -317,7 +317,7 @@ void exception_take(char **ret_text, char **ret_traceback, tdr_value **ret_detai
 /* ---- the module ---- */
 
 static PyMethodDef functions[] = {
-    {"set_hooks", (PyCFunction)(void (*)(void))set_hooks, METH_VARARGS | METH_KEYWORDS,
+    {"set_hooks", KEYWORD_METHOD(set_hooks), METH_VARARGS | METH_KEYWORDS,
      PyDoc_STR("set_hooks(**hooks)\n--\n\nGives the module what is written in Python; None takes a hook back.")},
     {NULL},
 };
@@ -368,8 +368,10 @@ static int exec_module(PyObject *module)
 		                "tendril cannot be used in a subinterpreter: import it in the main one");
 		return -1;
 	}
-	if (!home)
+	if (!home) {
 		home = getpid();
+		gil_init();
+	}
 	if (!hooks)
 		hooks = PyDict_New();
 	if (!remote_traceback)

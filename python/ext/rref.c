@@ -48,13 +48,13 @@ static bool creation_is_lost(PyObject *object)
 {
 	const RRefObject *self = (const RRefObject *)object;
 
-	if (!self->creation || !tdr_future_done(self->creation) ||
-	    tdr_future_status(self->creation) != TDR_ETIMEDOUT)
+	if (!self->creation || !tdr_future_done(self->creation) || tdr_future_status(self->creation) != TDR_ETIMEDOUT)
 		return false;
-	raise_status(TDR_ETIMEDOUT,
-	             "RRef creation via rpc.remote() timed out, and it is possible that the RRef on the owner node does not "
-	             "exist.",
-	             NULL, NULL, ERROR_OF_CALL);
+	raise_status(
+	    TDR_ETIMEDOUT,
+	    "RRef creation via rpc.remote() timed out, and it is possible that the RRef on the owner node does not "
+	    "exist.",
+	    NULL, NULL, ERROR_OF_CALL);
 	return true;
 }
 
@@ -419,8 +419,6 @@ static void dealloc_rref(RRefObject *self)
 		drop_handle(unref_rref, rref);
 }
 
-#define WITH_KEYWORDS(function) ((PyCFunction)(void (*)(void))(function))
-
 static PyMethodDef rref_methods[] = {
     {"is_owner", (PyCFunction)rref_is_owner, METH_NOARGS,
      PyDoc_STR("is_owner()\n--\n\nWhether the value lives on this worker.")},
@@ -430,19 +428,19 @@ static PyMethodDef rref_methods[] = {
      PyDoc_STR("owner()\n--\n\nThe worker on which the value lives, a WorkerInfo.")},
     {"owner_name", (PyCFunction)rref_owner_name, METH_NOARGS,
      PyDoc_STR("owner_name()\n--\n\nThe name of the worker on which the value lives.")},
-    {"to_here", WITH_KEYWORDS(rref_to_here), METH_VARARGS | METH_KEYWORDS,
+    {"to_here", KEYWORD_METHOD(rref_to_here), METH_VARARGS | METH_KEYWORDS,
      PyDoc_STR("to_here(timeout=-1.0)\n--\n\nA copy of the value; on its owner the value itself.")},
     {"local_value", (PyCFunction)rref_local_value, METH_NOARGS,
      PyDoc_STR("local_value()\n--\n\nThe value itself, on its owner only.")},
-    {"rpc_sync", WITH_KEYWORDS(rref_rpc_sync), METH_VARARGS | METH_KEYWORDS,
+    {"rpc_sync", KEYWORD_METHOD(rref_rpc_sync), METH_VARARGS | METH_KEYWORDS,
      PyDoc_STR("rpc_sync(timeout=-1.0)\n--\n\nA proxy whose methods run on the owner; they wait for the result.")},
-    {"rpc_async", WITH_KEYWORDS(rref_rpc_async), METH_VARARGS | METH_KEYWORDS,
+    {"rpc_async", KEYWORD_METHOD(rref_rpc_async), METH_VARARGS | METH_KEYWORDS,
      PyDoc_STR("rpc_async(timeout=-1.0)\n--\n\nA proxy whose methods run on the owner; they return futures.")},
-    {"remote", WITH_KEYWORDS(rref_remote), METH_VARARGS | METH_KEYWORDS,
+    {"remote", KEYWORD_METHOD(rref_remote), METH_VARARGS | METH_KEYWORDS,
      PyDoc_STR("remote(timeout=-1.0)\n--\n\nA proxy whose methods run on the owner; they return references.")},
-    {"backward", WITH_KEYWORDS(rref_backward), METH_VARARGS | METH_KEYWORDS,
+    {"backward", KEYWORD_METHOD(rref_backward), METH_VARARGS | METH_KEYWORDS,
      PyDoc_STR("backward(dist_autograd_ctx_id=-1, retain_graph=False)\n--\n\nA backward pass from the value.")},
-    {"_get_type", WITH_KEYWORDS(rref_get_type), METH_VARARGS | METH_KEYWORDS,
+    {"_get_type", KEYWORD_METHOD(rref_get_type), METH_VARARGS | METH_KEYWORDS,
      PyDoc_STR("_get_type(timeout=-1.0, blocking=True)\n--\n\nThe type of the value, or a future of it.")},
     {"_get_future", (PyCFunction)rref_get_future, METH_NOARGS,
      PyDoc_STR("_get_future()\n--\n\nA future that completes with None when the value has been made.")},

@@ -359,6 +359,20 @@ def test_nothing_is_left_behind(tmp_path):
     _C.reset_current_agent()
 
 
+def blocked_signals():
+    return len(signal.pthread_sigmask(signal.SIG_BLOCK, []))
+
+
+def test_functions_block_no_signals(tmp_path):
+    """Processes that a function starts inherit what its thread blocks."""
+    agent = helpers.join(0, 1, f"file://{tmp_path}/meeting")
+    before = blocked_signals()
+    assert sync(0, blocked_signals) == before
+    assert call_async(0, helpers.sleep, 0.1).then(lambda _: blocked_signals()).wait() == before
+    agent.shutdown()
+    _C.reset_current_agent()
+
+
 def test_signals_reach_the_main_thread(tmp_path):
     """A handler that does not raise leaves a wait going."""
     seen = []
