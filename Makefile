@@ -20,6 +20,10 @@ build: bootstrap ## build all (the default)
 test: build ## build, and run all tests
 	@tools/test $(BUILD)
 
+.PHONY: conformance
+conformance: build ## run PyTorch's own tests over Tendril: ARGS="--fork -k REGEX" and so on, see tools/conformance --help
+	@tools/conformance $(BUILD) $(ARGS)
+
 .PHONY: check
 check: build ## the whole gate: format, static checks, documents, ABI, sanitizers, fuzzing
 	@tools/check
