@@ -93,7 +93,7 @@ def _needs(kinds):
 @pytest.mark.parametrize("kinds", KINDS)
 def test_file(group, kinds):
     _needs(kinds)
-    winners = group(2, use_file, kinds)
+    winners = group(2, use_file, kinds, limit=180.0)
     assert winners[0] == winners[1]
 
 
@@ -101,7 +101,7 @@ def test_file(group, kinds):
 @pytest.mark.parametrize("waits", [False, True])
 def test_tcp(group, kinds, port, waits):
     _needs(kinds)
-    winners = group(2, use_tcp, kinds, port, waits)
+    winners = group(2, use_tcp, kinds, port, waits, limit=180.0)
     assert winners[0] == winners[1]
 
 
