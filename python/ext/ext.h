@@ -241,6 +241,11 @@ tdr_rref *rref_of(PyObject *rref); /* borrowed; NULL with an exception where it 
 tdr_rref *rref_to_send(PyObject *rref);
 int rref_init(PyObject *module);
 
+/* ---- rref_form.c: methods of PyRRef ---- */
+
+PyObject *rref_serialize(PyObject *self, PyObject *unused);
+PyObject *rref_deserialize(PyObject *unused, PyObject *tuple);
+
 /* ---- serve.c: Python functions as functions of the library's ---- */
 
 /* Lets others call Python functions of this process by `python::module:qualname`. The agent has not joined. 0, or -1. */
