@@ -27,8 +27,8 @@ PyObject *rref_serialize(PyObject *self, PyObject *unused)
 	status = tdr_rref_serialize(rref, &parts);
 	Py_END_ALLOW_THREADS;
 	if (status == TDR_ESHUTDOWN)
-		return PyErr_Format(PyExc_RuntimeError, "%S has been deleted. Cannot call fork an UserRRef after deletion.",
-		                    self);
+		return PyErr_Format(PyExc_RuntimeError,
+		                    "%S has been deleted. Cannot call fork an UserRRef after deletion.", self);
 	if (status != TDR_OK)
 		return raise_last(status);
 	snprintf(extra, sizeof(extra), EXTRA_FORMAT, parts.owner_incarnation, parts.rref_incarnation,

@@ -22,15 +22,15 @@
 /* A callable registered under a schema of its own, or one that finds callables by name. */
 struct registered {
 	PyObject *callable;
-	bool takes_all; /* its schema is name(...) */
-	tdr_agent
-	    *agent; /* borrowed: it outlives what is registered with it; NULL where `callable` is what is called */
+	bool takes_all;   /* its schema is name(...) */
+	tdr_agent *agent; /* borrowed: it outlives what is registered with it */
 };
 
 /* A call whose result comes later. */
 struct pending {
 	tdr_call *call; /* counted */
 	tdr_worker self;
+	char name[128]; /* the worker's: the agent may be gone by then */
 };
 
 /* ---- objects as values ---- */
@@ -145,6 +145,8 @@ static struct pending *pending_new(tdr_call *call, tdr_worker self)
 		return NULL;
 	}
 	*pending = (struct pending){.call = tdr_call_ref(call), .self = self};
+	snprintf(pending->name, sizeof(pending->name), "%s", self.name);
+	pending->self.name = pending->name;
 	tdr_call_defer(call);
 	return pending;
 }
@@ -307,7 +309,8 @@ static PyObject *invoke(PyObject *callable, PyObject *args, PyObject *kwargs)
 		return PyObject_Call(callable, args, kwargs);
 	none = kwargs ? NULL : PyDict_New();
 	wrapper = Py_NewRef(call_wrapper);
-	result = kwargs || none ? PyObject_CallFunctionObjArgs(wrapper, callable, args, kwargs ? kwargs : none, NULL) : NULL;
+	result =
+	    kwargs || none ? PyObject_CallFunctionObjArgs(wrapper, callable, args, kwargs ? kwargs : none, NULL) : NULL;
 	Py_DECREF(wrapper);
 	Py_XDECREF(none);
 	return result;
@@ -435,7 +438,7 @@ static tdr_status finish_typed(tdr_call *call, tdr_worker self, PyObject *result
 static tdr_status serve_registered(tdr_call *call, void *context)
 {
 	const struct registered *registered = context;
-	tdr_worker self = {.name = "?"};
+	tdr_worker self = tdr_agent_worker(registered->agent);
 	PyObject *args, *kwargs = NULL;
 	PyGILState_STATE state;
 	tdr_status status;
@@ -470,7 +473,8 @@ int serve_callable(tdr_agent *agent, const char *schema, PyObject *callable)
 		PyErr_NoMemory();
 		return -1;
 	}
-	*registered = (struct registered){.callable = Py_NewRef(callable), .takes_all = strstr(schema, "(...)")};
+	*registered =
+	    (struct registered){.callable = Py_NewRef(callable), .takes_all = strstr(schema, "(...)"), .agent = agent};
 	status = tdr_register_owned(agent, schema, serve_registered, registered, free_registered, 0);
 	if (status == TDR_OK)
 		return 0;

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """PyTorch's own tests of `torch.distributed.rpc`, as the installed torch ships them, run over Tendril.
 
-The test classes are put together as PyTorch's runner does it; here and in every process that a test starts, Tendril is in
-the place of `torch.distributed.rpc` before a test module is imported. Run by tools/conformance; a single test:
+The test classes are put together as PyTorch's runner does it; here and in every process that a test starts, Tendril
+is in the place of `torch.distributed.rpc` before a test module is imported. Run by tools/conformance; a single test:
 
     TENDRIL_TORCH=1 PYTHONPATH=BUILD/python python3 -m pytest tests/conformance/suite.py -k test_add_with_id
 
-Torch's tests want a package, `expecttest`, for a method that they hardly use; where it is missing a few lines stand for it.
+Torch's tests want a package, `expecttest`, for a method that they hardly use; where it is missing a few lines stand
+for it.
 """
 
 import importlib.util

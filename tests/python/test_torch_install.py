@@ -48,7 +48,8 @@ def test_modules_are_replaced_everywhere():
         import tendril.rpc
         assert by_name is by_attribute is torch.distributed.rpc is tendril.rpc
         assert by_name.__spec__.name == "tendril.rpc"
-        for name in ("api", "internal", "options", "constants", "functions", "backend_registry", "_utils", "rref_proxy"):
+        names = "api internal options constants functions backend_registry _utils rref_proxy"
+        for name in names.split():
             module = __import__("torch.distributed.rpc." + name, fromlist=["x"])
             assert module is getattr(tendril.rpc, name), name
             assert module.__name__ == module.__spec__.name == "tendril.rpc." + name
@@ -76,7 +77,8 @@ def test_testing_backend_is_registered_when_it_is_imported():
 
 def test_modules_imported_before_are_mended():
     run("""
-        import torch, torch.distributed.optim.optimizer as optimizer, torch.distributed.nn.api.remote_module as remote_module
+        import torch, torch.distributed.optim.optimizer as optimizer
+        import torch.distributed.nn.api.remote_module as remote_module
         import tendril.torch
         tendril.torch.install()
         import tendril.rpc
@@ -235,7 +237,7 @@ def run_operators(rank, world_size, url):
     sparse = torch.eye(2).to_sparse()
     assert rpc.remote("alone", torch.add, (sparse, sparse)).to_here().to_dense().tolist() == [[2, 0], [0, 2]]
     for call in (rpc.rpc_sync, rpc.rpc_async, rpc.remote):
-        with pytest.raises(RuntimeError, match="Overloaded torch operator invoked from Python failed to many any schema"):
+        with pytest.raises(RuntimeError, match="torch operator invoked from Python failed to many any schema"):
             call("alone", torch.add)
         with pytest.raises(RuntimeError, match="failed to many any schema"):
             call("alone", torch.add, (torch.ones(1), 1), {"alhpa": 2})

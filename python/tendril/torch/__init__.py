@@ -11,8 +11,8 @@ A program that uses `torch.distributed.rpc` runs over Tendril, unchanged, in any
       tendril.torch.install()
 
 Processes that it starts do the same. Beyond the names of the package, calls then know what is torch's: futures are
-`torch.futures.Future`, operators such as `torch.add` and TorchScript functions are called by name and run by torch, and the
-autograd profiler sees calls.
+`torch.futures.Future`, operators such as `torch.add` and TorchScript functions are called by name and run by torch,
+and the autograd profiler sees calls.
 """
 
 from ._install import install, is_installed

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m tendril.torch program.py ARGUMENTS` or `python -m tendril.torch -m module ARGUMENTS`: runs a program over Tendril."""
+"""Runs a program over Tendril: `python -m tendril.torch program.py ARGUMENTS`, or `-m module` in its place."""
 
 import os
 import runpy
@@ -7,7 +7,9 @@ import sys
 
 from . import install
 
-USAGE = "usage: python -m tendril.torch PROGRAM.py [ARGUMENTS...]\n       python -m tendril.torch -m MODULE [ARGUMENTS...]"
+USAGE = """\
+usage: python -m tendril.torch PROGRAM.py [ARGUMENTS...]
+       python -m tendril.torch -m MODULE [ARGUMENTS...]"""
 
 
 def main() -> None:

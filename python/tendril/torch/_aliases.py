@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Modules of Tendril under the names of torch's.
 
-`import torch` has imported torch's own modules, and other modules of torch's have taken objects out of them. Here each of those
-modules gets its counterpart's place: in sys.modules, as an attribute of its package, and wherever in torch somebody has kept
-the module or something of it. Modules that torch has not imported yet are found as aliases when somebody asks for them.
+`import torch` has imported torch's own modules, and other modules of torch's have taken objects out of them. Here
+each of those modules gets its counterpart's place: in sys.modules, as an attribute of its package, and wherever in
+torch somebody has kept the module or something of it. Modules that torch has not imported yet are found as aliases
+when somebody asks for them.
 """
 
 import importlib

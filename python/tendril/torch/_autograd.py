@@ -20,8 +20,8 @@ def check_gradients(args: Any, kwargs: Any) -> None:
         return
     if _requires_grad(args) or _requires_grad(kwargs):
         raise NotImplementedError(
-            "a call inside distributed.autograd.context() has arguments that require gradients, and gradients do not go from "
-            "worker to worker yet: detach() them, or make the call outside the context"
+            "a call inside distributed.autograd.context() has arguments that require gradients, and gradients do not "
+            "go from worker to worker yet: detach() them, or make the call outside the context"
         )
 
 

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Futures of torch's as the futures of calls.
 
-A torch future that is completed by an exception keeps it as a value, and raises it when asked; torch's own collect_all does not
-notice such an error before all others have completed. So collecting and waiting are done here, for futures of any origin.
+A torch future that is completed by an exception keeps it as a value, and raises it when asked; torch's own
+collect_all does not notice such an error before all others have completed. So collecting and waiting are done here,
+for futures of any origin.
 """
 
 import threading

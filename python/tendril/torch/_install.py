@@ -38,7 +38,8 @@ def install(*, children: bool = True) -> None:
             import torch
         except ImportError as error:
             raise ImportError(
-                "tendril.torch needs torch, which cannot be imported here; `import tendril.rpc` does without it", name="torch"
+                "tendril.torch needs torch, which cannot be imported here; `import tendril.rpc` does without it",
+                name="torch",
             ) from error
         if _installed:  # by the import, where the environment wants it
             return

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is torch's among the targets of calls: operators, and TorchScript functions.
 
-Both go by name, "aten::add" and "torchscript::__torch__.module.function", and are found and run by torch where they are called.
-Their arguments are checked by the caller, so that a wrong one is raised at once.
+Both go by name, "aten::add" and "torchscript::__torch__.module.function", and are found and run by torch where they
+are called. Their arguments are checked by the caller, so that a wrong one is raised at once.
 """
 
 import functools
