@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the files that convert between Python's objects and the library's values know of each other. docs/python-wire.md says
- * what their values look like.
+ * What the files that convert between Python's objects and the library's values know of each other.
+ * docs/python-wire.md says what their values look like.
  *
- * All functions here are called with the GIL held. Those that give a value, a tensor or an object return NULL with an exception
- * set, or, where they have a writer, with `writer->plain` false and no exception: the object has to be pickled.
+ * All functions here are called with the GIL held. Those that give a value, a tensor or an object return NULL with an
+ * exception set, or, where they have a writer, with `writer->plain` false and no exception: the object has to be
+ * pickled.
  */
 #ifndef TENDRIL_PYTHON_CONVERT_H
 #define TENDRIL_PYTHON_CONVERT_H
@@ -12,7 +13,10 @@
 #include "ext.h"
 #include "pointer_map.h"
 
-/* Bytes from which a bytes object or a pickle travels as a storage, beside a message's body, and is not copied into it. */
+/*
+ * Bytes from which a bytes object or a pickle travels as a storage, beside a message's body, and is not copied into
+ * it.
+ */
 #define OUT_OF_BAND_MIN 65536
 
 /* Formats of objects: see docs/python-wire.md. */
@@ -70,8 +74,8 @@ PyObject *read_tensor(struct reader *reader, tdr_tensor *tensor);
 /* ---- storage.c: memory of Python's objects ---- */
 
 /*
- * A storage over memory that `owner` keeps: one reference to it is held, and dropped, from whatever thread lets go of the storage,
- * without that thread waiting for the GIL.
+ * A storage over memory that `owner` keeps: one reference to it is held, and dropped, from whatever thread lets go of
+ * the storage, without that thread waiting for the GIL.
  */
 tdr_storage *storage_keeping(void *data, size_t nbytes, PyObject *owner);
 

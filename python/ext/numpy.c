@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * numpy's arrays and scalars, and what else speaks the buffer protocol; without numpy's C interface, so that the extension needs
- * none of its headers and runs with any version of it.
+ * numpy's arrays and scalars, and what else speaks the buffer protocol; without numpy's C interface, so that the
+ * extension needs none of its headers and runs with any version of it.
  *
- * Arrays of one memory are sent as views of one storage: that of the array, or of the object, that all of them are views of.
+ * Arrays of one memory are sent as views of one storage: that of the array, or of the object, that all of them are
+ * views of.
  */
 #include "convert.h"
 
@@ -150,7 +151,10 @@ struct memory {
 	size_t nbytes;
 };
 
-/* From the first element's first byte to the last one's last. False: an element has a negative stride or lies between items. */
+/*
+ * From the first element's first byte to the last one's last. False: an element has a negative stride or lies between
+ * items.
+ */
 static bool measure(const Py_buffer *view, struct memory *ret_memory, int64_t strides[TDR_MAX_DIMS])
 {
 	int64_t last = 0;

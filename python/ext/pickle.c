@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Pickles as values. tendril._pickle makes and reads the stream; here it meets what travels beside it: tensors, buffers and
- * references. docs/python-wire.md states the form.
+ * Pickles as values. tendril._pickle makes and reads the stream; here it meets what travels beside it: tensors,
+ * buffers and references. docs/python-wire.md states the form.
  */
 #include "convert.h"
 
@@ -10,7 +10,10 @@
 /* The stream is the last tensor. */
 #define PICKLE_STREAM_BESIDE 1
 
-/* What leads the data of a pickle, little-endian; a byte for each tensor follows, which says what it was, and then the stream. */
+/*
+ * What leads the data of a pickle, little-endian; a byte for each tensor follows, which says what it was, and then the
+ * stream.
+ */
 struct pickle_lead {
 	uint8_t flags[4];
 	uint8_t ntensors[4];
@@ -171,7 +174,10 @@ static tdr_value *with_refs(tdr_value *object, PyObject *refs)
 	return tuple;
 }
 
-/* The value of a pickle and what is beside it: bytes, a list of tensors, bytes of their kinds, lists of buffers and references. */
+/*
+ * The value of a pickle and what is beside it: bytes, a list of tensors, bytes of their kinds, lists of buffers and
+ * references.
+ */
 static tdr_value *make_pickle(PyObject *stream, PyObject *tensors, PyObject *kinds, PyObject *buffers, PyObject *refs,
                               bool is_call)
 {

@@ -2,7 +2,8 @@
 /*
  * Memory of Python's objects as the library's storages, and which of them one message has.
  *
- * A storage may be let go of by a thread that must not wait, such as the one that writes to a connection; python_decref does not.
+ * A storage may be let go of by a thread that must not wait, such as the one that writes to a connection;
+ * python_decref does not.
  */
 #include "convert.h"
 

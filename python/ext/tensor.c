@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * tendril.Tensor: a tensor for programs that use neither torch nor numpy, and for dtypes that theirs lack. It speaks DLPack and
- * the buffer protocol, and can be made of whatever speaks either. It is the memory of the library's tensor, without a copy.
+ * tendril.Tensor: a tensor for programs that use neither torch nor numpy, and for dtypes that theirs lack. It speaks
+ * DLPack and the buffer protocol, and can be made of whatever speaks either. It is the memory of the library's tensor,
+ * without a copy.
  */
 #include "convert.h"
 

@@ -2,8 +2,9 @@
 /*
  * torch's tensors, through torch's Python interface alone: its C++ one has no fixed ABI.
  *
- * A tensor is sent as a view of its whole storage; what keeps the memory is torch's storage object. One that came is made over the
- * library's memory by DLPack, whose deleter needs no GIL; further views of one storage are set on the first one's.
+ * A tensor is sent as a view of its whole storage; what keeps the memory is torch's storage object. One that came is
+ * made over the library's memory by DLPack, whose deleter needs no GIL; further views of one storage are set on the
+ * first one's.
  */
 #include "convert.h"
 
@@ -167,7 +168,9 @@ static int call_flag(PyObject *object, PyObject *name)
 	return truth;
 }
 
-/* Whether the tensor is of a kind that a value can be, with its dtype. Otherwise as write_not_plain, or an exception. */
+/*
+ * Whether the tensor is of a kind that a value can be, with its dtype. Otherwise as write_not_plain, or an exception.
+ */
 static bool is_supported(struct writer *writer, PyObject *object, tdr_dtype *ret_dtype)
 {
 	PyObject *layout = PyObject_GetAttr(object, names.layout), *dtype = NULL;

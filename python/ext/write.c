@@ -2,9 +2,9 @@
 /*
  * Python's objects to values.
  *
- * Plain are objects of exactly the types that a value can be, in which no list, dict or set, no long string and no tensor is met
- * twice: a value is a tree, and what was one object would arrive as two. An object that can be met twice is held more than
- * once, so those that are not need no remembering.
+ * Plain are objects of exactly the types that a value can be, in which no list, dict or set, no long string and no
+ * tensor is met twice: a value is a tree, and what was one object would arrive as two. An object that can be met twice
+ * is held more than once, so those that are not need no remembering.
  *
  * Whatever may run Python code, and so change a container under way, holds what it works on.
  */
@@ -13,7 +13,10 @@
 #include <math.h>
 #include <string.h>
 
-/* Containers in each other, past which pickle does better; what carries arguments adds some to what a message may have. */
+/*
+ * Containers in each other, past which pickle does better; what carries arguments adds some to what a message may
+ * have.
+ */
 #define PLAIN_DEPTH 48
 
 /* Strings and bytes from which two places of one are remembered. */

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Picklers: protocol 5, with tensors, arrays, buffers and references beside the stream.
 
-The extension module calls `_dumps` and `_loads` for what is not plain. `_internal_rpc_pickler` is the same under the interface that
-programs written for PyTorch know. Neither torch nor numpy is imported here: what the program has not imported, it cannot send.
+The extension module calls `_dumps` and `_loads` for what is not plain. `_internal_rpc_pickler` is the same under the
+interface that programs written for PyTorch know. Neither torch nor numpy is imported here on its own account: what the
+program has not imported, it cannot send.
 """
 
 import copyreg
@@ -27,7 +28,8 @@ _TENSOR, _ARRAY, _READONLY_ARRAY, _OWN = range(4)
 _ARRAY_CHARS = frozenset("?bBhHiIlLqQefdFD")
 
 _MISSING_CODE = (
-    " Default RPC pickler does not serialize function code. Ensure that UDFs are defined on both caller and callee modules."
+    " Default RPC pickler does not serialize function code."
+    " Ensure that UDFs are defined on both caller and callee modules."
 )
 
 Reducer = Callable[[Any], Any]
@@ -286,7 +288,7 @@ class _Session:
         return file.getvalue()
 
     def dump_harder(self, obj: Any, table: dict[Any, Reducer]) -> bytes:
-        """Pickles what `dump` could not: code, where cloudpickle is there, and tensors of libraries we know nothing of."""
+        """Pickles what `dump` could not: code, where cloudpickle is there, and tensors of unknown libraries."""
         file = io.BytesIO()
         keep = self.keep_buffer if self._reduce_ref is None else None
         _harder_pickler()(file, self, table, keep).dump(obj)

@@ -92,7 +92,8 @@ def test_memory_is_shared_both_ways():
 def test_views_of_one_storage_stay_that():
     base = torch.arange(10.0)
     views = [base, base[2:], base[::2], base.view(torch.int32), base.reshape(2, 5).t()]
-    for back in (_C._roundtrip(views), _C._roundtrip(Plain(views=views)).views, _C._roundtrip_call(tuple(views), {})[0]):
+    arrived = [_C._roundtrip(views), _C._roundtrip(Plain(views=views)).views, _C._roundtrip_call(tuple(views), {})[0]]
+    for back in arrived:
         assert all(same_tensor(a, b) for a, b in zip(back, views))
         assert all(share(back[0], view) for view in back)
         back[0][2] = 77
