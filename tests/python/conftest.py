@@ -21,7 +21,7 @@ import pytest
 LIMIT_SECONDS = 60.0
 """How long a group may take, unless a test says otherwise."""
 
-GRACE_SECONDS = 8.0
+GRACE_SECONDS = 30.0
 """How long processes may take to end, and to report once another one has failed."""
 
 LAUNCHER_NAMES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
