@@ -212,9 +212,9 @@ bool add_gil_wait(PyObject *info)
 	PyObject *average;
 	int error;
 
-	if (!atomic_load(&measuring) || count == 0)
+	if (!atomic_load(&measuring))
 		return true;
-	average = PyFloat_FromDouble((double)atomic_load(&waited_ns) / (double)count / 1000.0);
+	average = PyFloat_FromDouble(count ? (double)atomic_load(&waited_ns) / (double)count / 1000.0 : 0.0);
 	error = average ? PyDict_SetItemString(info, "agent.gil_average_wait_time_us", average) : -1;
 	Py_XDECREF(average);
 	return error == 0;

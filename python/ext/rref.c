@@ -41,14 +41,16 @@ tdr_rref *rref_of(PyObject *rref)
 }
 
 /*
- * Raises where the time for its creation was over before its function had ended. The library goes on with one that its owner has
- * taken up by then; programs rely on its being lost.
+ * Raises where the call that creates it could not be sent, or its time was over before its function had ended. The library goes on
+ * with one that its owner has taken up by then; programs rely on its being lost, and on being told at once.
  */
 static bool creation_is_lost(PyObject *object)
 {
 	const RRefObject *self = (const RRefObject *)object;
+	tdr_status status =
+	    self->creation && tdr_future_done(self->creation) ? tdr_future_status(self->creation) : TDR_OK;
 
-	if (!self->creation || !tdr_future_done(self->creation) || tdr_future_status(self->creation) != TDR_ETIMEDOUT)
+	if (status != TDR_ETIMEDOUT && status != TDR_EIO)
 		return false;
 	raise_status(
 	    TDR_ETIMEDOUT,
@@ -150,12 +152,14 @@ static PyObject *await_value(tdr_rref *rref, tdr_future *future)
 tdr_rref *rref_to_send(PyObject *object)
 {
 	tdr_rref *rref = rref_of(object);
-	tdr_future *value = rref && tdr_rref_is_owner(rref) ? tdr_rref_fetch(rref, TDR_TIMEOUT_NEVER) : NULL;
-	tdr_status status = value ? tdr_future_status(value) : TDR_OK;
+	tdr_future *value;
+	tdr_status status;
 
-	if (rref && creation_is_lost(object))
-		rref = NULL;
+	if (!rref || creation_is_lost(object))
+		return NULL;
 	/* A user's is refused by the library; an owner's only says what its value is. */
+	value = tdr_rref_is_owner(rref) ? tdr_rref_fetch(rref, TDR_TIMEOUT_NEVER) : NULL;
+	status = value ? tdr_future_status(value) : TDR_OK;
 	if (status != TDR_OK && strstr(tdr_future_error(value), "RRef creation")) {
 		raise_outcome(value, ERROR_OF_CALL);
 		rref = NULL;
