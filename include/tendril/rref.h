@@ -168,9 +168,10 @@ TDR_API TDR_MUST_USE tdr_status tdr_rref_withdraw(tdr_agent *agent, const tdr_rr
 /* ---- all of an agent's ---- */
 
 /*
- * Lets go of every reference of others that this worker holds, as a graceful shutdown does: waits until those under way are
+ * Lets go of every reference of others that this worker holds now, as a graceful shutdown does: waits until those under way are
  * confirmed, deletes them (handles stay, and every use of them fails with TDR_ESTATE), and waits until others have let go of this
- * worker's. Returns TDR_ETIMEDOUT with what is left, and who holds it. For a program whose members all do it at the same time.
+ * worker's. What comes meanwhile is kept. Returns TDR_ETIMEDOUT with what is left, and who holds it. For a program whose members
+ * all do it at the same time.
  */
 TDR_API TDR_MUST_USE tdr_status tdr_rref_delete_all(tdr_agent *agent, int64_t timeout_ms);
 
