@@ -65,7 +65,10 @@ TDR_API bool tdr_rref_is_owner(const tdr_rref *rref);
 TDR_API tdr_worker tdr_rref_owner(const tdr_rref *rref);
 TDR_API const char *tdr_rref_owner_name(const tdr_rref *rref);
 
-/* Whether the owner counts it and its creating function has finished. True on the owner. */
+/*
+ * Whether the owner is known to count it: for a reference made by tdr_remote here, by the answer that comes when its function has
+ * finished, so that it stays false where the call's time was over before. True on the owner.
+ */
 TDR_API bool tdr_rref_confirmed_by_owner(const tdr_rref *rref);
 
 /*
