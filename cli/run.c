@@ -48,9 +48,12 @@ static const struct option_row options[] = {
     {KEY_MASTER_PORT, "master-port", "PORT", "its port; any free one unless given"},
     {KEY_STORE, "store", "HOST:PORT", "use a store that is there, and host none"},
     {KEY_FIRST_RANK, "first-rank", "N", "number of the first rank started here; 0 unless given"},
-    {KEY_WORLD_SIZE, "world-size", "N", "ranks on all hosts; those started here unless given"},
+    {KEY_WORLD_SIZE, "world-size", "N",
+     "ranks on all hosts; those started here unless given;\n0: a group that changes"},
     {0},
 };
+
+#define WORLD_SIZE_UNSET (-1)
 
 /* What was given, and is not in the plan as such. */
 struct given {
@@ -130,7 +133,7 @@ static bool read_option(int key, struct run_plan *plan, struct given *given)
 	case KEY_FIRST_RANK:
 		return option_number("run: --first-rank", optarg, 0, MAX_RANKS - 1, &given->first_rank);
 	case KEY_WORLD_SIZE:
-		return option_number("run: --world-size", optarg, 1, MAX_RANKS, &given->world_size);
+		return option_number("run: --world-size", optarg, 0, MAX_RANKS, &given->world_size);
 	default:
 		return false;
 	}
@@ -139,9 +142,9 @@ static bool read_option(int key, struct run_plan *plan, struct given *given)
 /* Whether the options go together; if so the plan has them all. */
 static bool complete(struct run_plan *plan, struct given *given)
 {
-	if (given->world_size == 0)
+	if (given->world_size == WORLD_SIZE_UNSET)
 		given->world_size = given->first_rank + given->ranks;
-	if (given->first_rank + given->ranks > given->world_size) {
+	if (given->world_size > 0 && given->first_rank + given->ranks > given->world_size) {
 		message("run: ranks %ld to %ld are not in a --world-size of %ld", given->first_rank,
 		        given->first_rank + given->ranks - 1, given->world_size);
 		return false;
@@ -277,7 +280,7 @@ static int carry_out(struct run_plan *plan)
 static int run_run(const struct command *command, int argc, char **argv)
 {
 	struct run_plan plan = {.master_host = "127.0.0.1", .grace_ms = 5000, .prefix = true};
-	struct given given = {.ranks = 1};
+	struct given given = {.ranks = 1, .world_size = WORLD_SIZE_UNSET};
 	int key, status = EXIT_USAGE;
 
 	while ((key = option_next(command, argc, argv)) != OPTION_END) {

@@ -21,7 +21,7 @@ struct run_plan {
 	char **program; /* its arguments, the name first; NULL-terminated */
 	int ranks;      /* started here */
 	int first_rank; /* of these, among all of the group */
-	int world_size; /* of the group */
+	int world_size; /* of the group; 0: it changes */
 	const char *master_host;
 	uint16_t master_port; /* 0 until the store is open: any free one */
 	bool store_given;     /* it is somebody else's */

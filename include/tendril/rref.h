@@ -65,7 +65,10 @@ TDR_API bool tdr_rref_is_owner(const tdr_rref *rref);
 TDR_API tdr_worker tdr_rref_owner(const tdr_rref *rref);
 TDR_API const char *tdr_rref_owner_name(const tdr_rref *rref);
 
-/* Whether the owner counts it and its creating function has finished. True on the owner. */
+/*
+ * Whether the owner is known to count it: for a reference made by tdr_remote here, by the answer that comes when its function has
+ * finished, so that it stays false where the call's time was over before. True on the owner.
+ */
 TDR_API bool tdr_rref_confirmed_by_owner(const tdr_rref *rref);
 
 /*
@@ -168,9 +171,10 @@ TDR_API TDR_MUST_USE tdr_status tdr_rref_withdraw(tdr_agent *agent, const tdr_rr
 /* ---- all of an agent's ---- */
 
 /*
- * Lets go of every reference of others that this worker holds, as a graceful shutdown does: waits until those under way are
+ * Lets go of every reference of others that this worker holds now, as a graceful shutdown does: waits until those under way are
  * confirmed, deletes them (handles stay, and every use of them fails with TDR_ESTATE), and waits until others have let go of this
- * worker's. Returns TDR_ETIMEDOUT with what is left, and who holds it. For a program whose members all do it at the same time.
+ * worker's. What comes meanwhile is kept. Returns TDR_ETIMEDOUT with what is left, and who holds it. For a program whose members
+ * all do it at the same time.
  */
 TDR_API TDR_MUST_USE tdr_status tdr_rref_delete_all(tdr_agent *agent, int64_t timeout_ms);
 

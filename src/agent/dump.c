@@ -82,7 +82,7 @@ static uint64_t quantile(const struct metrics *metrics, double share)
 	return 0;
 }
 
-static void put(tdr_value *info, const char *key, uint64_t number)
+void info_put(tdr_value *info, const char *key, uint64_t number)
 {
 	(void)tdr_dict_set(info, key, tdr_int((int64_t)MIN_OF(number, (uint64_t)INT64_MAX)));
 }
@@ -120,14 +120,14 @@ static void put_links(tdr_agent *agent, tdr_value *info)
 		sum.bytes_queued += stats.bytes_queued;
 	}
 	pthread_mutex_unlock(&agent->view_lock);
-	put(info, "agent.workers", view_count(view));
-	put(info, "agent.epoch", view ? view->epoch : 0);
-	put(info, "agent.connections", up);
-	put(info, "agent.messages_sent", sum.messages_sent);
-	put(info, "agent.messages_received", sum.messages_received);
-	put(info, "agent.bytes_sent", sum.bytes_sent);
-	put(info, "agent.bytes_received", sum.bytes_received);
-	put(info, "agent.bytes_queued", sum.bytes_queued);
+	info_put(info, "agent.workers", view_count(view));
+	info_put(info, "agent.epoch", view ? view->epoch : 0);
+	info_put(info, "agent.connections", up);
+	info_put(info, "agent.messages_sent", sum.messages_sent);
+	info_put(info, "agent.messages_received", sum.messages_received);
+	info_put(info, "agent.bytes_sent", sum.bytes_sent);
+	info_put(info, "agent.bytes_received", sum.bytes_received);
+	info_put(info, "agent.bytes_queued", sum.bytes_queued);
 }
 
 tdr_status tdr_debug_info(tdr_agent *agent, tdr_value **ret_info)
@@ -144,34 +144,35 @@ tdr_status tdr_debug_info(tdr_agent *agent, tdr_value **ret_info)
 	engine = engine_stats(agent->engine);
 	pool = pool_stats(agent->pool);
 	info = tdr_dict_new();
-	put(info, "agent.client_active_calls", atomic_load(&agent->outstanding));
-	put(info, "agent.server_active_calls", atomic_load(&agent->serving));
-	put(info, "agent.calls_issued", atomic_load(&metrics->issued));
-	put(info, "agent.calls_succeeded", atomic_load(&metrics->succeeded));
-	put(info, "agent.calls_failed", atomic_load(&metrics->failed));
-	put(info, "agent.calls_timed_out", atomic_load(&metrics->timed_out));
-	put(info, "agent.calls_cancelled", atomic_load(&metrics->cancelled));
-	put(info, "agent.calls_served", atomic_load(&metrics->served));
-	put(info, "agent.calls_served_with_error", atomic_load(&metrics->served_failed));
-	put(info, "agent.calls_expired_before_run", atomic_load(&metrics->expired));
-	put(info, "agent.calls_refused_for_threads", atomic_load(&metrics->refused));
+	info_put(info, "agent.client_active_calls", atomic_load(&agent->outstanding));
+	info_put(info, "agent.server_active_calls", atomic_load(&agent->serving));
+	info_put(info, "agent.calls_issued", atomic_load(&metrics->issued));
+	info_put(info, "agent.calls_succeeded", atomic_load(&metrics->succeeded));
+	info_put(info, "agent.calls_failed", atomic_load(&metrics->failed));
+	info_put(info, "agent.calls_timed_out", atomic_load(&metrics->timed_out));
+	info_put(info, "agent.calls_cancelled", atomic_load(&metrics->cancelled));
+	info_put(info, "agent.calls_served", atomic_load(&metrics->served));
+	info_put(info, "agent.calls_served_with_error", atomic_load(&metrics->served_failed));
+	info_put(info, "agent.calls_expired_before_run", atomic_load(&metrics->expired));
+	info_put(info, "agent.calls_refused_for_threads", atomic_load(&metrics->refused));
 	done = atomic_load(&metrics->succeeded) + atomic_load(&metrics->failed) + atomic_load(&metrics->timed_out) +
 	       atomic_load(&metrics->cancelled);
-	put(info, "agent.latency_mean_us", done ? atomic_load(&metrics->latency_us) / done : 0);
-	put(info, "agent.latency_p50_us", quantile(metrics, 0.5));
-	put(info, "agent.latency_p99_us", quantile(metrics, 0.99));
+	info_put(info, "agent.latency_mean_us", done ? atomic_load(&metrics->latency_us) / done : 0);
+	info_put(info, "agent.latency_p50_us", quantile(metrics, 0.5));
+	info_put(info, "agent.latency_p99_us", quantile(metrics, 0.99));
 	put_links(agent, info);
 	references_info(agent, info);
-	put(info, "agent.thread_pool_size", engine.max_busy);
-	put(info, "agent.num_idle_threads", engine.max_busy > engine.running ? engine.max_busy - engine.running : 0);
-	put(info, "agent.threads", engine.threads);
-	put(info, "agent.threads_waiting", engine.blocked);
-	put(info, "agent.tasks_queued", engine.queued);
-	put(info, "agent.pool_bytes_in_use", pool.bytes_in_use);
-	put(info, "agent.pool_bytes_kept", pool.bytes_kept);
-	put(info, "agent.pool_blocks_taken", pool.taken);
-	put(info, "agent.pool_blocks_reused", pool.reused);
-	put(info, "agent.resident_bytes", resident_bytes());
+	info_put(info, "agent.thread_pool_size", engine.max_busy);
+	info_put(info, "agent.num_idle_threads",
+	         engine.max_busy > engine.running ? engine.max_busy - engine.running : 0);
+	info_put(info, "agent.threads", engine.threads);
+	info_put(info, "agent.threads_waiting", engine.blocked);
+	info_put(info, "agent.tasks_queued", engine.queued);
+	info_put(info, "agent.pool_bytes_in_use", pool.bytes_in_use);
+	info_put(info, "agent.pool_bytes_kept", pool.bytes_kept);
+	info_put(info, "agent.pool_blocks_taken", pool.taken);
+	info_put(info, "agent.pool_blocks_reused", pool.reused);
+	info_put(info, "agent.resident_bytes", resident_bytes());
 	if (tdr_value_kind(info) == TDR_INVALID) {
 		tdr_value_unref(info);
 		return error_nomem();

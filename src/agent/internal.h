@@ -359,6 +359,9 @@ tdr_status dump_signal_open(tdr_agent *agent);
 void dump_signal_close(tdr_agent *agent);
 struct buffer agent_dump_text(tdr_agent *agent);
 
+/* Adds a number to a dict of insight. */
+void info_put(tdr_value *info, const char *key, uint64_t number);
+
 /* "us" below 1 ms and so on; for texts. */
 void print_duration(int64_t microseconds, char *buffer, size_t size);
 

@@ -26,7 +26,6 @@
 #include <string.h>
 #include <sys/random.h>
 
-
 enum {
 	LOOK_PAUSE_MS = 50,         /* between two looks, at the least */
 	LAST_LOOK_PAUSE_MS = 10000, /* between looks that fail */

@@ -543,13 +543,16 @@ static bool await_quiet(tdr_agent *agent, bool alone, int64_t deadline_ms)
 	}
 }
 
-tdr_status references_let_go(tdr_agent *agent, bool alone, int64_t deadline_ms)
+/* `stay`: what comes from now on is kept, since the worker goes on. */
+static tdr_status let_go(tdr_agent *agent, bool alone, bool stay, int64_t deadline_ms)
 {
 	tdr_status status = references_lock(agent);
 
 	if (status != TDR_OK)
 		return status;
 	rrefs_close(agent->references.machine);
+	if (stay && agent_state(agent) == AGENT_MEMBER)
+		rrefs_reopen(agent->references.machine);
 	references_unlock(agent);
 	flush(agent);
 	if (await_quiet(agent, alone, deadline_ms ? deadline_ms : deadline_after(LET_GO_MS)))
@@ -557,28 +560,17 @@ tdr_status references_let_go(tdr_agent *agent, bool alone, int64_t deadline_ms)
 	return references_report_leaks(agent);
 }
 
-/* Unless the agent is leaving, references may be made and taken again. */
-static void reopen(tdr_agent *agent)
+tdr_status references_let_go(tdr_agent *agent, bool alone, int64_t deadline_ms)
 {
-	if (references_lock(agent) != TDR_OK)
-		return;
-	if (agent_state(agent) == AGENT_MEMBER)
-		rrefs_reopen(agent->references.machine);
-	references_unlock(agent);
+	return let_go(agent, alone, false, deadline_ms);
 }
 
 tdr_status tdr_rref_delete_all(tdr_agent *agent, int64_t timeout_ms)
 {
-	char text[ERROR_TEXT_SIZE];
-	tdr_status status;
-
 	if (forked(agent->fork_generation))
 		return error_set(TDR_EFORKED, "agent '%s' belongs to the parent process", agent->name);
 	if (engine_is_inline())
 		return error_set(TDR_ESTATE, "tdr_rref_delete_all was called from inside a callback or an inline "
 		                             "function: it would stop the engine");
-	status = references_let_go(agent, false, timeout_ms > 0 ? deadline_after(timeout_ms) : 0);
-	snprintf(text, sizeof(text), "%s", tdr_last_error());
-	reopen(agent);
-	return status == TDR_OK ? TDR_OK : error_set(status, "%s", text);
+	return let_go(agent, false, true, timeout_ms > 0 ? deadline_after(timeout_ms) : 0);
 }

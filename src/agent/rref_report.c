@@ -106,11 +106,6 @@ tdr_status references_report_leaks(tdr_agent *agent)
 
 /* ---- insight ---- */
 
-static void put(tdr_value *info, const char *key, uint64_t number)
-{
-	(void)tdr_dict_set(info, key, tdr_int((int64_t)MIN_OF(number, (uint64_t)INT64_MAX)));
-}
-
 /* What each other worker holds of ours: forks, and the bytes of the values. */
 static void put_holders(tdr_agent *agent, tdr_value *info)
 {
@@ -129,9 +124,9 @@ static void put_holders(tdr_agent *agent, tdr_value *info)
 			bytes += owned_value_of(fork->owned)->bytes;
 		}
 		snprintf(key, sizeof(key), "rref.held_by.%s.forks", holder->name);
-		put(info, key, forks);
+		info_put(info, key, forks);
 		snprintf(key, sizeof(key), "rref.held_by.%s.bytes", holder->name);
-		put(info, key, bytes);
+		info_put(info, key, bytes);
 	}
 }
 
@@ -148,13 +143,13 @@ void references_info(tdr_agent *agent, tdr_value *info)
 		put_holders(agent, info);
 	}
 	pthread_mutex_unlock(&agent->references.lock);
-	put(info, "rref.num_owner_rrefs", counts.owned);
-	put(info, "rref.num_forks", counts.forks);
-	put(info, "rref.num_users", counts.users);
-	put(info, "rref.num_pending_users", counts.pending_users);
-	put(info, "rref.num_pending_children", counts.children);
-	put(info, "rref.num_pending_futures", counts.controls);
-	put(info, "rref.owner_bytes", bytes);
+	info_put(info, "rref.num_owner_rrefs", counts.owned);
+	info_put(info, "rref.num_forks", counts.forks);
+	info_put(info, "rref.num_users", counts.users);
+	info_put(info, "rref.num_pending_users", counts.pending_users);
+	info_put(info, "rref.num_pending_children", counts.children);
+	info_put(info, "rref.num_pending_futures", counts.controls);
+	info_put(info, "rref.owner_bytes", bytes);
 }
 
 static tdr_value *name_of(const struct rref_id *id)
@@ -205,10 +200,10 @@ tdr_status tdr_rref_list(tdr_agent *agent, tdr_value **ret_list)
 
 		(void)tdr_dict_set(item, "rref", name_of(&owned->rref));
 		(void)tdr_dict_set(item, "state", tdr_string(owned_state_name(owned->state)));
-		put(item, "bytes", owned_value_of(owned)->bytes);
-		put(item, "handles", owned->handles);
+		info_put(item, "bytes", owned_value_of(owned)->bytes);
+		info_put(item, "handles", owned->handles);
 		(void)tdr_dict_set(item, "holders", list_holders(owned, &unread));
-		put(item, "unread", unread);
+		info_put(item, "unread", unread);
 		if (tdr_list_append(list, item) != TDR_OK)
 			break; /* it has become invalid, and says so */
 	}

@@ -36,8 +36,11 @@ size_t utf8_decode(const void *text, size_t size, uint32_t *ret_code)
 
 bool utf8_valid(const void *text, size_t size)
 {
-	const uint8_t *at = text, *end = at + size;
+	const uint8_t *at = text, *end;
 
+	if (size == 0) /* `text` may be NULL then, which nothing may be added to */
+		return true;
+	end = at + size;
 	while (at < end) {
 		uint64_t word;
 		uint32_t code;

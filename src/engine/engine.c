@@ -398,9 +398,10 @@ static bool turn(tdr_engine *engine)
 	return true;
 }
 
-/* Joins threads that have ended; with the lock held, which is given up meanwhile. */
-static void join_exited(tdr_engine *engine)
+/* Joins threads that have ended; with the lock held, which is given up meanwhile: false if there was none. */
+static bool join_exited(tdr_engine *engine)
 {
+	bool any = !list_empty(&engine->exited);
 	struct list *node;
 
 	while ((node = list_shift(&engine->exited))) {
@@ -411,6 +412,7 @@ static void join_exited(tdr_engine *engine)
 		free(thread);
 		pthread_mutex_lock(&engine->lock);
 	}
+	return any;
 }
 
 static void *thread_main(void *argument)
@@ -422,10 +424,11 @@ static void *thread_main(void *argument)
 	engine_self.role = ROLE_FREE;
 	pthread_setname_np(pthread_self(), "tendril");
 	pthread_mutex_lock(&engine->lock);
-	while (turn(engine))
-		continue;
+	do { /* whether it may end is seen, and it is counted off, without the lock's being given up in between */
+		while (turn(engine))
+			continue;
+	} while (join_exited(engine)); /* so that few are ever left to be joined: each keeps its stack until then */
 	engine->free--;
-	join_exited(engine); /* so that few are ever left to be joined: each keeps its stack until then */
 	engine->threads--;
 	list_append(&engine->exited, &thread->node);
 	pthread_cond_signal(&engine->changed);
@@ -472,7 +475,7 @@ static void *engine_end(void *argument)
 		engine_kick(engine);
 		pthread_cond_wait(&engine->changed, &engine->lock);
 	}
-	join_exited(engine);
+	(void)join_exited(engine);
 	pthread_mutex_unlock(&engine->lock);
 	while (engine_run_light(engine, TURN_MAY_RUN)) /* of an engine without threads */
 		continue;

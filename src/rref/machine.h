@@ -68,7 +68,7 @@ struct rref_peer {
 	X(USER_CREATING, "creating")   /* the call that creates it has been sent */                                    \
 	X(USER_ACCEPTED, "accepted")   /* the owner knows it; its creating function still runs */                      \
 	X(USER_ASKING, "asking")       /* somebody passed it on to us; the owner has been asked to count it */         \
-	X(USER_CONFIRMED, "confirmed") /* the owner counts it, and the creating function has finished */               \
+	X(USER_CONFIRMED, "confirmed") /* the owner counts it; if we created it, by the answer to that call */         \
 	X(USER_FAILED, "failed")       /* it stands for nothing; the owner may count it all the same */                \
 	X(USER_DELETING, "deleting")   /* the owner has been told to count it no more */                               \
 	X(USER_DELETED, "deleted")     /* the owner does not count it */

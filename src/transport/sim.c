@@ -240,14 +240,8 @@ static tdr_status sim_connect(const struct lane_config *config, const char *addr
 
 /* ---- the transport ---- */
 
-static const char *sim_unavailable(void)
-{
-	return NULL;
-}
-
 const struct transport transport_sim = {
     .name = "sim",
-    .unavailable = sim_unavailable,
     .listen = sim_listen,
     .connect = sim_connect,
 };

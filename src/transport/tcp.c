@@ -513,15 +513,9 @@ static tdr_status tcp_listen(const struct lane_config *config, const char *host,
 
 /* ---- the transport ---- */
 
-static const char *tcp_unavailable(void)
-{
-	return NULL;
-}
-
 const struct transport transport_tcp = {
     .name = "tcp",
     .names_hosts = true,
-    .unavailable = tcp_unavailable,
     .listen = tcp_listen,
     .connect = tcp_connect,
 };

@@ -100,7 +100,7 @@ struct listener;
 struct transport {
 	const char *name; /* the addresses' scheme */
 	bool names_hosts; /* in its addresses; of hosts one is chosen to be told, else what is listened on is told */
-	/* Why it cannot be used on this machine, or NULL if it can. */
+	/* Why it cannot be used on this machine, or NULL if it can; NULL itself: it always can. */
 	const char *(*unavailable)(void);
 	/*
 	 * Listens on `host` (NULL: all) and `port` (0: any). Each lane that comes is handed to `accept`, which sets its config's

@@ -29,6 +29,10 @@ class Environment(CommandTest):
             [[str(4 + rank), "8", str(rank), "2", "::1", "1234", "unset"] for rank in range(2)],
         )
 
+    def test_group_that_changes(self):
+        options = ["--first-rank", "4", "--world-size", "0"]
+        self.assertEqual(self.variables(2, ["RANK", "WORLD_SIZE"], *options), [["4", "0"], ["5", "0"]])
+
     def test_store_is_told(self):
         seen = self.variables(2, ["MASTER_ADDR", "MASTER_PORT", "TENDRIL_STORE_HOSTED"])
         self.assertEqual(seen[0], seen[1])

@@ -465,6 +465,74 @@ static size_t bad_letters_about_references(uint8_t *wire)
 	return random_bodies(wire, 2, types, COUNT_OF(types));
 }
 
+/* A name or number that may be anybody's, nobody's, or at the end of all. */
+static uint64_t some_number(void)
+{
+	const uint64_t numbers[] = {
+	    0,          1,
+	    2,          next_random(),
+	    UINT64_MAX, members.agents[0] ? tdr_agent_worker(members.agents[0]).incarnation : 3};
+
+	return numbers[next_random() % COUNT_OF(numbers)];
+}
+
+static struct rref_id some_name(void)
+{
+	return (struct rref_id){
+	    .incarnation = some_number(), .local = some_number(), .worker = (uint32_t)some_number()};
+}
+
+static void encode_lie(struct encoder *encoder, unsigned type)
+{
+	if (type == MESSAGE_RREF) {
+		encode_array(encoder, 4);
+		for (int i = 0; i < 4; i++)
+			letter_encode(encoder, &(struct letter){.kind = (uint8_t)(1 + next_random() % LETTER_RECHECK),
+			                                        .of = (uint8_t)(next_random() % 9),
+			                                        .verdict = (uint8_t)(next_random() % 4),
+			                                        .rref = some_name(),
+			                                        .fork = some_name(),
+			                                        .number = some_number(),
+			                                        .origin = some_number()});
+		return;
+	}
+	encode_array(encoder, 7);
+	encode_string(encoder, "test::echo", strlen("test::echo"));
+	encode_uint(encoder, 1);
+	for (int i = 0; i < 3; i++)
+		encode_nil(encoder);
+	encode_array(encoder, 4);
+	rref_id_encode(encoder, &(struct rref_id){some_number(), some_number(), (uint32_t)some_number()});
+	encode_uint(encoder, some_number());
+	encode_array(encoder, 3);
+	encode_uint(encoder, some_number());
+	encode_uint(encoder, some_number());
+	encode_uint(encoder,
+	            0); /* with any other it is a creation as good as any, which its maker would have to let go of */
+}
+
+/* All well formed, and none of it true. */
+static size_t lies_about_references(uint8_t *wire)
+{
+	static const uint8_t types[] = {MESSAGE_RREF, MESSAGE_REMOTE_CALL, MESSAGE_FETCH};
+	uint64_t sequence = 2;
+	size_t size = 0;
+
+	while (size < STRANGER_WIRE_SIZE - 1024) {
+		struct message_head head = {
+		    .type = types[next_random() % COUNT_OF(types)], .call_id = sequence, .sequence = sequence};
+		struct encoder encoder;
+
+		encoder_init(&encoder, &codec_default_limits);
+		encode_lie(&encoder, head.type);
+		head.body_size = (uint32_t)encoder.body.size;
+		size += stranger_write_frame(&members, head, encoder.body.data, wire + size);
+		encoder_fini(&encoder);
+		sequence++;
+	}
+	return size;
+}
+
 static size_t greetings_again(uint8_t *wire)
 {
 	static const uint8_t types[] = {MESSAGE_HELLO, MESSAGE_WELCOME, MESSAGE_HEARTBEAT_ACK, MESSAGE_CREDIT};
@@ -517,6 +585,7 @@ static const struct pretence pretences[] = {
     {"bad answers", bad_answers},
     {"bad collectives", bad_collectives},
     {"bad letters about references", bad_letters_about_references},
+    {"lies about references", lies_about_references},
     {"greetings again", greetings_again},
     {"credit past all", credit_past_all},
     {"acknowledges what was not sent", acknowledges_what_was_not_sent},

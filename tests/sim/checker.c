@@ -151,7 +151,7 @@ static struct promise *promise_of(const struct sim *sim, const struct rref_id *f
 }
 
 /* Notes a fork that a worker has named. */
-static void promise(struct worker *worker, const struct rref_id *fork, const struct promise *promise)
+static void promise(struct worker *worker, const struct rref_id *fork, struct promise promise)
 {
 	if (fork->local >= worker->npromises) {
 		size_t count = MAX_OF(worker->npromises * 2, (size_t)fork->local + 64);
@@ -161,13 +161,13 @@ static void promise(struct worker *worker, const struct rref_id *fork, const str
 		       (count - worker->npromises) * sizeof(*worker->promises));
 		worker->npromises = count;
 	}
-	worker->promises[fork->local] = *promise;
+	worker->promises[fork->local] = promise;
 }
 
 void checker_created(struct worker *worker, const struct rref_user *user)
 {
 	promise(worker, &user->fork,
-	        &(struct promise){.holder = worker, .owner = worker_of(user->owner), .is_good = true});
+	        (struct promise){.holder = worker, .owner = worker_of(user->owner), .is_good = true});
 }
 
 void checker_passed(struct worker *worker, struct worker *to, struct handle handle, const struct rref_passed *passed)
@@ -175,11 +175,11 @@ void checker_passed(struct worker *worker, struct worker *to, struct handle hand
 	const struct rref_user *user = handle.use ? &handle.use->user : NULL;
 
 	promise(worker, &passed->fork,
-	        &(struct promise){.holder = to,
-	                          .owner = user ? worker_of(user->owner) : worker,
-	                          .parent = worker,
-	                          .parent_fork = user ? user->fork : (struct rref_id){0},
-	                          .written = to ? (struct rref_id){0} : passed->fork});
+	        (struct promise){.holder = to,
+	                         .owner = user ? worker_of(user->owner) : worker,
+	                         .parent = worker,
+	                         .parent_fork = user ? user->fork : (struct rref_id){0},
+	                         .written = to ? (struct rref_id){0} : passed->fork});
 }
 
 void checker_reads(struct worker *worker, const struct rref_passed *passed)
@@ -198,7 +198,7 @@ void checker_taken_back(struct worker *worker, const struct rref_passed *passed)
 void checker_taken(struct worker *worker, const struct rref_user *user, const struct rref_passed *passed)
 {
 	if (passed->number == 0) /* its reader has named a fork of its own */
-		promise(worker, &user->fork, promise_of(worker->sim, &passed->fork));
+		promise(worker, &user->fork, *promise_of(worker->sim, &passed->fork));
 	if (user->state == USER_CONFIRMED)
 		promise_of(worker->sim, &user->fork)->is_good = true;
 }

@@ -81,11 +81,18 @@ static void test_malformed(void **state)
 	}
 }
 
+static void test_empty(void **state)
+{
+	assert_true(utf8_valid("", 0));
+	assert_true(utf8_valid(NULL, 0)); /* undefined, says the sanitizer, where something is added to it */
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_every_character),
 	    cmocka_unit_test(test_malformed),
+	    cmocka_unit_test(test_empty),
 	};
 
 	return cmocka_run_group_tests_name("base/utf8", tests, NULL, NULL);

@@ -163,3 +163,18 @@ void cast_assert_rest(const struct cast *cast, unsigned member)
 	assert_int_equal(counts.controls, 0);
 	assert_int_equal(rrefs_due(cast->members[member].machine), 0);
 }
+
+int cast_setup(void **state)
+{
+	static struct cast cast;
+
+	cast_init(&cast);
+	*state = &cast;
+	return 0;
+}
+
+int cast_teardown(void **state)
+{
+	cast_fini(*state);
+	return 0;
+}

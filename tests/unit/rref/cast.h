@@ -22,6 +22,14 @@ struct cast {
 	char text[1024];
 };
 
+/* The owner, and users. */
+enum {
+	O,
+	A,
+	B,
+	C
+};
+
 /* Their ids are 0 to 3, their incarnations 100 to 103. */
 void cast_init(struct cast *cast);
 void cast_fini(struct cast *cast);
@@ -39,6 +47,10 @@ void cast_carry_all(struct cast *cast);
 struct rref_peer *cast_peer(struct cast *cast, unsigned member, unsigned other);
 
 struct rref_user *cast_user(void); /* zeroed memory; given back when released */
+
+/* For cmocka: each test has a cast of its own as its state. */
+int cast_setup(void **state);
+int cast_teardown(void **state);
 
 /* Asserts that a member has nothing to do with references any more. */
 void cast_assert_rest(const struct cast *cast, unsigned member);

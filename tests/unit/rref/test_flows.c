@@ -9,28 +9,6 @@
 
 #include <cmocka.h>
 
-enum {
-	O,
-	A,
-	B,
-	C
-}; /* the owner and users */
-
-static int setup(void **state)
-{
-	static struct cast cast;
-
-	cast_init(&cast);
-	*state = &cast;
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	cast_fini(*state);
-	return 0;
-}
-
 /* A creates a reference at the owner; the call has come, and its function runs. */
 static struct rref_user *create(struct cast *cast, struct rref_owned **ret_owned)
 {
@@ -397,7 +375,7 @@ static void test_names(void **state)
 	assert_string_equal(owned_state_name(OWNED_LOST), "lost");
 }
 
-#define FLOW(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define FLOW(name) cmocka_unit_test_setup_teardown(name, cast_setup, cast_teardown)
 
 int main(void)
 {

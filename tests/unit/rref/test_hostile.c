@@ -9,28 +9,6 @@
 
 #include <cmocka.h>
 
-enum {
-	O,
-	A,
-	B,
-	C
-};
-
-static int setup(void **state)
-{
-	static struct cast cast;
-
-	cast_init(&cast);
-	*state = &cast;
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	cast_fini(*state);
-	return 0;
-}
-
 static struct rref_user *give(struct cast *cast)
 {
 	struct rref_user *user = cast_user();
@@ -210,7 +188,7 @@ static void test_the_dead_say_nothing(void **state)
 	cast_assert_rest(cast, O);
 }
 
-#define HOSTILE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define HOSTILE(name) cmocka_unit_test_setup_teardown(name, cast_setup, cast_teardown)
 
 int main(void)
 {

@@ -9,28 +9,6 @@
 
 #include <cmocka.h>
 
-enum {
-	O,
-	A,
-	B,
-	C
-}; /* the owner and users */
-
-static int setup(void **state)
-{
-	static struct cast cast;
-
-	cast_init(&cast);
-	*state = &cast;
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	cast_fini(*state);
-	return 0;
-}
-
 static struct rref_owned *own(struct cast *cast)
 {
 	struct rref_owned *owned = calloc(1, sizeof(*owned));
@@ -462,7 +440,7 @@ static void test_free_in_the_middle(void **state)
 	assert_int_equal(cast->members[B].users_released, 1);
 }
 
-#define OPEN(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define OPEN(name) cmocka_unit_test_setup_teardown(name, cast_setup, cast_teardown)
 
 int main(void)
 {

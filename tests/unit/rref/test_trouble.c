@@ -10,28 +10,6 @@
 
 #include <cmocka.h>
 
-enum {
-	O,
-	A,
-	B,
-	C
-};
-
-static int setup(void **state)
-{
-	static struct cast cast;
-
-	cast_init(&cast);
-	*state = &cast;
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	cast_fini(*state);
-	return 0;
-}
-
 static struct rref_owned *own(struct cast *cast)
 {
 	struct rref_owned *owned = calloc(1, sizeof(*owned));
@@ -522,7 +500,7 @@ static void test_receive_of_an_owner_that_is_gone(void **state)
 	cast_assert_rest(cast, O);
 }
 
-#define TROUBLE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TROUBLE(name) cmocka_unit_test_setup_teardown(name, cast_setup, cast_teardown)
 
 int main(void)
 {
