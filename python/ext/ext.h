@@ -210,8 +210,9 @@ int wait_for(tdr_future *future, int64_t timeout_ms);
 PyObject *result_of(tdr_future *future, enum error_style style);
 
 /*
- * Has `done` called with the completed Future and `context`, with the GIL held, from any thread; at once if it is completed. `done`
- * must not block. 0, or -1 with an exception (then `done` is not called).
+ * Has `done` called with the completed Future and `context`, with the GIL held, from any thread; at once if it is completed. Where the
+ * Future goes without having completed, `done` is called with NULL. It must not block. 0, or -1 with an exception (then `done` is not
+ * called).
  */
 int future_on_done(PyObject *future, void (*done)(PyObject *future, void *context), void *context);
 

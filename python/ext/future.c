@@ -24,7 +24,10 @@ enum future_state {
 	FUTURE_ERROR, /* `outcome` is the exception */
 };
 
-/* What is done at the end: `function` is called with the future; or, where that is NULL, `callable`, for `child` if there is one. */
+/*
+ * What is done at the end: `function` is called with the future, or with NULL where the future goes without having completed; or, where
+ * there is no function, `callable`, for `child` if there is one.
+ */
 struct callback {
 	struct callback *next;
 	void (*function)(PyObject *future, void *context);
@@ -120,6 +123,20 @@ static void free_callback(struct callback *callback)
 	PyMem_Free(callback);
 }
 
+/* Takes over the exception that is set, as an instance. */
+static PyObject *take_exception(void)
+{
+	PyObject *type, *value, *traceback;
+
+	PyErr_Fetch(&type, &value, &traceback);
+	PyErr_NormalizeException(&type, &value, &traceback);
+	if (value && traceback)
+		PyException_SetTraceback(value, traceback);
+	Py_XDECREF(type);
+	Py_XDECREF(traceback);
+	return value;
+}
+
 /* What a child is completed with when its callback has raised: the exception is set. */
 static PyObject *callback_error(void)
 {
@@ -140,43 +157,10 @@ static PyObject *callback_error(void)
 	Py_XDECREF(type);
 	Py_XDECREF(value);
 	Py_XDECREF(traceback);
-	return error ? error : Py_NewRef(PyExc_MemoryError);
-}
-
-static void run_callback(FutureObject *self, struct callback *callback)
-{
-	PyObject *result, *error;
-
-	if (callback->function) {
-		callback->function((PyObject *)self, callback->context);
-		return;
-	}
-	result = PyObject_CallOneArg(callback->callable, (PyObject *)self);
-	if (!callback->child) {
-		if (!result)
-			PyErr_WriteUnraisable(callback->callable);
-	} else if (result) {
-		future_set(callback->child, result);
-	} else {
-		error = callback_error();
-		future_fail(callback->child, error);
-		Py_DECREF(error);
-	}
-	Py_XDECREF(result);
-}
-
-/* Takes the callbacks one by one: one that runs may add more, and another thread may help. */
-static void run_callbacks(FutureObject *self)
-{
-	struct callback *callback;
-
-	while ((callback = self->callbacks)) {
-		self->callbacks = callback->next;
-		if (!self->callbacks)
-			self->last_callback = &self->callbacks;
-		run_callback(self, callback);
-		free_callback(callback);
-	}
+	if (error)
+		return error;
+	PyErr_NoMemory();
+	return take_exception();
 }
 
 /* `outcome` is given away. False: it was completed before. Leaves the callbacks to be run. */
@@ -198,18 +182,73 @@ static bool complete(FutureObject *self, enum future_state state, PyObject *outc
 	return true;
 }
 
-/* Takes over the exception that is set, as an instance. */
-static PyObject *take_exception(void)
+/* Runs a callback of a completed future; true: its child has been completed by that, and has its own callbacks still to run. */
+static bool run_callback(FutureObject *self, struct callback *callback)
 {
-	PyObject *type, *value, *traceback;
+	FutureObject *child = (FutureObject *)callback->child;
+	PyObject *result;
+	bool first = false;
 
-	PyErr_Fetch(&type, &value, &traceback);
-	PyErr_NormalizeException(&type, &value, &traceback);
-	if (value && traceback)
-		PyException_SetTraceback(value, traceback);
-	Py_XDECREF(type);
-	Py_XDECREF(traceback);
-	return value;
+	if (callback->function) {
+		callback->function((PyObject *)self, callback->context);
+		return false;
+	}
+	result = PyObject_CallOneArg(callback->callable, (PyObject *)self);
+	if (!child) {
+		if (!result)
+			PyErr_WriteUnraisable(callback->callable);
+		Py_XDECREF(result);
+	} else if (result) {
+		first = complete(child, FUTURE_VALUE, result);
+	} else {
+		first = complete(child, FUTURE_ERROR, callback_error());
+	}
+	return first;
+}
+
+static struct callback *take_callback(FutureObject *self)
+{
+	struct callback *callback = self->callbacks;
+
+	if (!callback)
+		return NULL;
+	self->callbacks = callback->next;
+	if (!self->callbacks)
+		self->last_callback = &self->callbacks;
+	return callback;
+}
+
+/*
+ * Runs `callback` (given away; NULL: none), then those of `self`, one by one: one that runs may add more, and another thread may help.
+ * Those of a child come right after the one that has completed it. A chain of children may be of any length, so they are not run inside
+ * each other: `ran` are the callbacks that keep the children in whose midst this is, the innermost first.
+ */
+static void run_callbacks_after(FutureObject *self, struct callback *callback)
+{
+	FutureObject *at = self;
+	struct callback *ran = NULL;
+
+	if (!callback)
+		callback = take_callback(self);
+	while (callback || ran) {
+		if (callback && run_callback(at, callback)) {
+			callback->next = ran;
+			ran = callback;
+		} else if (callback) {
+			free_callback(callback);
+		} else {
+			callback = ran;
+			ran = callback->next;
+			free_callback(callback); /* and the child, of which all have run */
+		}
+		at = ran ? (FutureObject *)ran->child : self;
+		callback = take_callback(at);
+	}
+}
+
+static void run_callbacks(FutureObject *self)
+{
+	run_callbacks_after(self, NULL);
 }
 
 PyObject *result_of(tdr_future *future, enum error_style style)
@@ -302,19 +341,23 @@ static int watch(FutureObject *self)
 /* Adds a callback, or runs it where the future is completed. `callback` is given away. -1: an exception. */
 static int add_callback(FutureObject *self, struct callback *callback, bool may_block)
 {
-	settle(self);
-	if (completed(self)) {
-		Py_INCREF(self);
-		run_callback(self, callback);
-		free_callback(callback);
-		Py_DECREF(self);
-		return 0;
-	}
+	/* First of all: either source_done sees it, or we see that the source is done. */
 	if (may_block)
 		atomic_store(&self->may_block, true);
-	*self->last_callback = callback;
-	self->last_callback = &callback->next;
-	return self->state == FUTURE_BOUND ? watch(self) : 0;
+	settle(self);
+	if (self->state == FUTURE_BOUND && watch(self) < 0) {
+		free_callback(callback);
+		return -1;
+	}
+	if (!completed(self)) {
+		*self->last_callback = callback;
+		self->last_callback = &callback->next;
+		return 0;
+	}
+	Py_INCREF(self);
+	run_callbacks_after(self, callback);
+	Py_DECREF(self);
+	return 0;
 }
 
 static struct callback *new_callback(PyObject *callable, PyObject *child)
@@ -452,6 +495,8 @@ static int wait_until_completed(FutureObject *self)
 /* The result of a completed future, or its exception raised, each time with a traceback of its own. */
 static PyObject *outcome_of(FutureObject *self)
 {
+	if (!self->outcome)
+		return PyErr_Format(PyExc_RuntimeError, "the garbage collector has taken the future's result away");
 	if (self->state == FUTURE_VALUE)
 		return Py_NewRef(self->outcome);
 	PyErr_Restore(Py_NewRef((PyObject *)Py_TYPE(self->outcome)), Py_NewRef(self->outcome), NULL);
@@ -638,16 +683,26 @@ static int traverse_future(FutureObject *self, visitproc visit, void *arg)
 	return 0;
 }
 
+/* Who has a callback learns that it will not be called. An exception may be on its way meanwhile. */
+static void abandon_callback(struct callback *callback)
+{
+	PyObject *type, *value, *traceback;
+
+	PyErr_Fetch(&type, &value, &traceback);
+	callback->function(NULL, callback->context);
+	PyErr_Restore(type, value, traceback);
+}
+
 static int clear_future(FutureObject *self)
 {
 	struct callback *callback;
 
 	Py_CLEAR(self->outcome);
-	while ((callback = self->callbacks)) {
-		self->callbacks = callback->next;
+	while ((callback = take_callback(self))) {
+		if (callback->function)
+			abandon_callback(callback);
 		free_callback(callback);
 	}
-	self->last_callback = &self->callbacks;
 	return 0;
 }
 
@@ -657,6 +712,8 @@ static void dealloc_future(FutureObject *self)
 	tdr_future *source;
 
 	PyObject_GC_UnTrack(self);
+	/* A future may be all that keeps another, in a chain of any length. */
+	Py_TRASHCAN_BEGIN(self, dealloc_future);
 	if (self->weak_references)
 		PyObject_ClearWeakRefs((PyObject *)self);
 	clear_future(self);
@@ -665,6 +722,7 @@ static void dealloc_future(FutureObject *self)
 	Py_DECREF(type);
 	if (source)
 		drop_handle(unref_source, source);
+	Py_TRASHCAN_END;
 }
 
 static PyMethodDef future_methods[] = {

@@ -164,7 +164,8 @@ static void future_completed(PyObject *future, void *context)
 {
 	struct pending *pending = context;
 
-	(void)finish(pending->call, pending->self, future_result(future));
+	if (future)
+		(void)finish(pending->call, pending->self, future_result(future));
 	pending_free(pending);
 }
 

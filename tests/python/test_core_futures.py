@@ -124,6 +124,49 @@ def test_cycles_are_collected():
     assert gone() is None
 
 
+def test_callbacks_run_in_order():
+    """Those of a child run right after the callback that completed it, before the next one."""
+    order = []
+    first = _C.Future()
+    second = first.then(lambda _: order.append("second"))
+    second.add_done_callback(lambda _: order.append("second's 1"))
+    third = second.then(lambda _: order.append("third"))
+    third.add_done_callback(lambda _: order.append("third's"))
+    second.add_done_callback(lambda _: order.append("second's 2"))
+    first.add_done_callback(lambda _: order.append("first's"))
+    first.set_result(None)
+    assert order == ["second", "second's 1", "third", "third's", "second's 2", "first's"]
+
+
+@pytest.mark.parametrize("complete", [True, False])
+def test_long_chains(complete):
+    """Neither completing a chain nor dropping it takes stack for each of its futures."""
+    first = last = _C.Future()
+    for _ in range(200_000):
+        last = last.then(lambda future: future.value() + 1)
+    if complete:
+        first.set_result(0)
+        assert last.value() == 200_000
+    gone = weakref.ref(last)
+    del first, last
+    gc.collect()
+    assert gone() is None
+
+
+def drop_the_result():
+    return _C.Future()
+
+
+drop_the_result._wrapped_async_rpc_function = drop_the_result
+
+
+def test_a_function_drops_its_future(agent):
+    """Who called learns that there will be no result."""
+    with pytest.raises(RuntimeError) as info:
+        sync(0, drop_the_result)
+    assert "result" in str(info.value)
+
+
 def test_callbacks_of_calls(agent):
     future = call_async(0, helpers.sleep, 0.05)
     threads = []
