@@ -23,6 +23,7 @@ enum call_mode {
 struct request {
 	tdr_agent *agent; /* counted: another thread may shut the agent down meanwhile */
 	const char *worker;
+	tdr_rref *referent; /* whose owner is called, with the value as the first argument; NULL: `worker` is */
 	const char *function;
 	PyObject *name; /* keeps `function` */
 	tdr_value *args;
@@ -221,8 +222,12 @@ static PyObject *send(struct request *request)
 	options.timeout_ms = request->timeout_ms;
 	options.flags = TDR_RPC_LOCAL_TIMEOUT;
 	Py_BEGIN_ALLOW_THREADS;
-	future = tdr_rpc_async_with(request->agent, request->worker, request->function, request->args, request->kwargs,
-	                            &options);
+	if (request->referent)
+		future = tdr_rref_rpc_async_with(request->referent, request->function, request->args, request->kwargs,
+		                                 &options);
+	else
+		future = tdr_rpc_async_with(request->agent, request->worker, request->function, request->args,
+		                            request->kwargs, &options);
 	Py_END_ALLOW_THREADS;
 	if (!future)
 		return raise_null();
@@ -246,8 +251,12 @@ static PyObject *send_remote(struct request *request)
 	tdr_rpc_options_init(&options);
 	options.timeout_ms = request->timeout_ms < TDR_TIMEOUT_DEFAULT ? 1 : request->timeout_ms;
 	Py_BEGIN_ALLOW_THREADS;
-	rref = tdr_remote_with(request->agent, request->worker, request->function, request->args, request->kwargs,
-	                       &options);
+	if (request->referent)
+		rref = tdr_rref_remote_with(request->referent, request->function, request->args, request->kwargs,
+		                            &options);
+	else
+		rref = tdr_remote_with(request->agent, request->worker, request->function, request->args,
+		                       request->kwargs, &options);
 	Py_END_ALLOW_THREADS;
 	return rref_object_of_remote(rref);
 }
@@ -398,6 +407,34 @@ PyObject *agent_call_pickled(PyObject *self, PyObject *const *args, Py_ssize_t n
 		}
 	}
 	request_fini(&request);
+	return result;
+}
+
+PyObject *agent_call_on(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *keywords)
+{
+	static const char *const names[] = {"rref", "name", "args", "kwargs", "timeout", "mode"};
+	struct request request = {.agent = NULL};
+	PyObject *slots[6] = {NULL}, *given_args, *given_kwargs, *owner, *result = NULL;
+
+	if (!take_arguments("call_on", names, 6, 6, args, nargs, keywords, slots) ||
+	    !mode_from_python(slots[5], &request.mode))
+		return NULL;
+	request.referent = rref_of(slots[0]);
+	request.function = PyUnicode_Check(slots[1]) ? PyUnicode_AsUTF8(slots[1]) : NULL;
+	if (!request.referent || !request.function)
+		return PyErr_Occurred() ? NULL : PyErr_Format(PyExc_TypeError, "the name of a function is a str");
+	given_args = slots[2];
+	given_kwargs = slots[3];
+	owner = PyUnicode_FromString(tdr_rref_owner_name(request.referent));
+	if (owner && tidy_arguments(&given_args, &given_kwargs)) {
+		if (begin(&request, (AgentObject *)self, owner, slots[4]) &&
+		    schema_arguments_from_python(given_args, given_kwargs, &request.args, &request.kwargs))
+			result = dispatch(&request);
+		Py_DECREF(given_args);
+		Py_XDECREF(given_kwargs);
+	}
+	request_fini(&request);
+	Py_XDECREF(owner);
 	return result;
 }
 

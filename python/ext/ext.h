@@ -350,6 +350,7 @@ PyObject *future_of_call(tdr_future *future, enum error_style style);
 /* Methods of Agent. */
 PyObject *agent_call(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *keywords);
 PyObject *agent_call_pickled(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *keywords);
+PyObject *agent_call_on(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *keywords);
 int call_init(PyObject *module);
 
 #endif

@@ -202,6 +202,9 @@ class Agent:
         mode: int,
         is_async: bool = False,
     ) -> Any: ...
+    def call_on(
+        self, rref: PyRRef, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], timeout: float, mode: int
+    ) -> Any: ...
 
 def rpc_sync(
     to: Destination,

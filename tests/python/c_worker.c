@@ -112,6 +112,15 @@ static tdr_status box_add(tdr_call *call, void *context)
 	return status;
 }
 
+/* box::Box::add(box::Box self, int number=1) -> int */
+static tdr_status box_method(tdr_call *call, void *context)
+{
+	struct box *box = tdr_arg_native(call, 0);
+
+	box->content += tdr_arg_int(call, 1);
+	return tdr_return_int(call, box->content);
+}
+
 int main(int argc, char *argv[])
 {
 	tdr_agent_options options;
@@ -142,6 +151,7 @@ int main(int argc, char *argv[])
 	must(tdr_register(agent, "c::fetch(RRef rref) -> Any", fetch, NULL, 0), "fetch");
 	must(tdr_register(agent, "box::make(int content) -> Any", box_make, NULL, 0), "make");
 	must(tdr_register(agent, "box::add(Any box, int number) -> int", box_add, NULL, 0), "add");
+	must(tdr_register(agent, "box::Box::add(box::Box self, int number=1) -> int", box_method, NULL, 0), "method");
 	must(tdr_join(agent), "join");
 	must(tdr_shutdown(agent, NULL), "shutdown");
 	return 0;

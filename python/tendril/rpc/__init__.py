@@ -10,6 +10,7 @@ Every process joins by `init_rpc`, calls functions of others by `rpc_sync`, `rpc
     2
 """
 
+import collections
 import contextlib
 import datetime
 import logging
@@ -64,7 +65,7 @@ from .backend_registry import (
     init_backend,
     register_backend,
 )
-from .operations import Operation, Operations
+from .operations import Operation, Operations, register
 from .options import (  # noqa: F401
     RpcBackendOptions,
     TensorPipeRpcBackendOptions,
@@ -102,6 +103,7 @@ __all__ = [
     "method_factory",
     "new_method",
     "ops",
+    "register",
     "register_backend",
     "remote",
     "rpc_async",
@@ -122,6 +124,7 @@ ops = Operations()
 
 _init_counter = 0
 _init_counter_lock = threading.Lock()
+_meetings: "collections.Counter[str]" = collections.Counter()
 
 rendezvous_iterator: Optional[Iterator[tuple[Any, int, int]]] = None
 """Where this process met its group; kept, since the store that others use may be this process's."""
@@ -158,7 +161,9 @@ def init_rpc(
     backend, rpc_backend_options = _choose_backend(backend, rpc_backend_options)
     store, rank = _meet(rpc_backend_options, rank, world_size)
     store.set_timeout(datetime.timedelta(seconds=rpc_backend_options.rpc_timeout))
-    store = _hooks.prefix_store(f"rpc_prefix_{_count_init()}", store)
+    count = _count_init(rpc_backend_options.init_method)
+    if count:  # the first time there under the keys that programs in C use, so that they can be members, too
+        store = _hooks.prefix_store(f"rpc_prefix_{count}", store)
     # Before anyone can call: what is called may want them.
     dist_autograd._init(rank)
     _set_profiler_node_id(rank)
@@ -214,13 +219,16 @@ def _meet(chosen: RpcBackendOptions, rank: int, world_size: Optional[int]) -> tu
     return store, found if rank == -1 else rank
 
 
-def _count_init() -> int:
-    """How often this process has met others before: each time under keys of its own."""
+def _count_init(init_method: str) -> int:
+    """How often this process has met others at a place before: each time under keys of its own."""
     global _init_counter
+    place = init_method.partition("?")[0]
+    if place.startswith("env:"):
+        place = f"tcp://{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
     with _init_counter_lock:
-        count = _init_counter
         _init_counter += 1
-    return count
+        _meetings[place] += 1
+        return _meetings[place] - 1
 
 
 def _validate_rpc_args(

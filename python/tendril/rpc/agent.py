@@ -10,7 +10,7 @@ from typing import Any, Optional, Union
 
 from tendril import _C
 
-from . import _hooks
+from . import _hooks, operations
 from . import devices as rpc_devices
 from .options import _TensorPipeRpcBackendOptionsBase
 
@@ -100,8 +100,10 @@ class TensorPipeAgent(RpcAgent):
         self._world_size = world_size or None
         self._options = rpc_backend_options._copy()
         self._native = _C.Agent(name, **self._native_options())
+        operations.serve_registered(self._native)
         _hooks.prepare_agent(self._native)
         self.lost_workers: dict[str, str] = {}
+        self._python_names: Optional[set[str]] = None  # of a static group with others; else None
         self._native.on_member(self._note_member)
         self._joined = False
         self._left = False
@@ -134,6 +136,9 @@ class TensorPipeAgent(RpcAgent):
             ValueError: the members' device maps do not fit together.
             RuntimeError: they cannot come together for another reason.
         """
+        written_in_python = _C.PrefixStore("python", self._store)
+        if self.is_static_group:
+            written_in_python.set(self._me.name, "")
         try:
             self._native.join(self._store, self._me.id, self._world_size)
         except RuntimeError as error:
@@ -141,6 +146,9 @@ class TensorPipeAgent(RpcAgent):
                 raise ValueError(str(error)) from None
             raise
         self._joined = True
+        names = [info.name for info in self.get_worker_infos()]
+        if self.is_static_group and not written_in_python.check(names):
+            self._python_names = {name for name in names if written_in_python.check([name])}
 
     # ---- leaving ----
 
@@ -161,9 +169,10 @@ class TensorPipeAgent(RpcAgent):
             return
         if not self._let_go:
             # The extension's agent lets go of references by itself: then nobody would see what has leaked.
-            if self.is_static_group:
-                self._await_idle(timeout)
-            self._leaks = self._native.rref_leaks()
+            if not self._has_foreign_members:
+                if self.is_static_group:
+                    self._await_idle(timeout)
+                self._leaks = self._native.rref_leaks()
         self._left = True
         try:
             self._native.shutdown(graceful=True, timeout=float(timeout))
@@ -273,6 +282,11 @@ class TensorPipeAgent(RpcAgent):
         return self._world_size is not None
 
     @property
+    def _has_foreign_members(self) -> bool:
+        """Whether there are members of a static group that are not written in Python."""
+        return self._python_names is not None
+
+    @property
     def store(self) -> Any:
         """The store through which the group meets."""
         return self._store
@@ -286,6 +300,10 @@ class TensorPipeAgent(RpcAgent):
         from_pair = rpc_devices.from_pair
         pairs = self._native.device_map(worker_info.name)
         return {from_pair(here): from_pair(there) for here, there in pairs.items()}
+
+    def _python_workers(self) -> set[str]:
+        """The names of the members that have this package: in a static group some may be written in another language."""
+        return self._python_names or {info.name for info in self.get_worker_infos()}
 
     # ---- insight ----
 

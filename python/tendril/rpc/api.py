@@ -31,6 +31,7 @@ from ._state import (
     get_rpc_timeout,
 )
 from ._utils import _group_membership_management, _update_group_membership  # noqa: F401
+from .agent import TensorPipeAgent
 from .constants import DEFAULT_SHUTDOWN_TIMEOUT, UNSET_RPC_TIMEOUT
 from .internal import PythonUDF, RPCExecMode, _build_rpc_profiling_key, _internal_rpc_pickler
 
@@ -107,7 +108,7 @@ class AllGatherStates:
 
 
 _ALL_WORKER_NAMES: set[str] = set()
-"""The members' names as they were when this process joined."""
+"""The names of the members as they were when this process joined, but for those that are not written in Python."""
 
 _all_gather_dict_lock = threading.RLock()
 _all_gather_sequence_id: dict[str, int] = {}
@@ -121,7 +122,10 @@ def _init_rpc_states(agent: Any) -> None:
     global _ALL_WORKER_NAMES
     if not _is_current_rpc_agent_set():
         _set_and_start_rpc_agent(agent)
-    _ALL_WORKER_NAMES = {info.name for info in agent.get_worker_infos()}
+    if isinstance(agent, TensorPipeAgent):
+        _ALL_WORKER_NAMES = agent._python_workers()
+    else:
+        _ALL_WORKER_NAMES = {info.name for info in agent.get_worker_infos()}
 
 
 def _gather_to_leader(sequence_id: str, worker_name: str, obj: Any, worker_names: Optional[set[str]] = None) -> None:
@@ -289,7 +293,8 @@ def shutdown(graceful: bool = True, timeout: float = DEFAULT_SHUTDOWN_TIMEOUT) -
         return
     try:
         agent = _get_current_rpc_agent()
-        if getattr(agent, "is_static_group", True):
+        # Members that are not written in Python agree with the others in agent.join() alone.
+        if getattr(agent, "is_static_group", True) and not getattr(agent, "_has_foreign_members", False):
             _wait_all_workers(timeout)
             _delete_all_user_and_unforked_owner_rrefs()
         agent.join(shutdown=True, timeout=timeout)
@@ -361,7 +366,21 @@ def _rref_typeof_on_user(rref: Any, timeout: float = UNSET_RPC_TIMEOUT, blocking
     Raises:
         RuntimeError: with `blocking`, the value could not be made, or not in time; otherwise that is in the future.
     """
-    future = _invoke_rpc(rref.owner(), _rref_typeof_on_owner, RPCExecMode.ASYNC, (rref,), None, timeout)
+    answer = _invoke_rpc(rref.owner(), _rref_typeof_on_owner, RPCExecMode.ASYNC, (rref,), None, timeout)
+    future = _hooks.new_future()
+
+    def finish(answer: Any) -> None:
+        try:
+            future.set_result(answer.value())
+        except Exception as error:
+            if getattr(error, "status", "") == "TDR_ENOFUNCTION":
+                from .rref_proxy import ForeignObject
+
+                future.set_result(ForeignObject)
+            else:
+                future.set_exception(error)
+
+    answer.add_done_callback(finish)
     return future.wait() if blocking else future
 
 

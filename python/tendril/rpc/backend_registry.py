@@ -181,7 +181,7 @@ def _tensorpipe_init_backend_handler(
         try:
             api._all_gather(None, timeout=rpc_backend_options.rpc_timeout)
             # Nobody leaves while another one still waits for the answer to its part in the gather.
-            agent._native.barrier(None, rpc_backend_options.rpc_timeout)
+            agent._native.barrier(agent._python_names, rpc_backend_options.rpc_timeout)
         except BaseException:
             api.shutdown(graceful=False)
             raise

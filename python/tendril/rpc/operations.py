@@ -1,12 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Functions and operators in C by their names, as targets of calls.
+"""Functions and operators by names that are no Python's, as targets of calls, and Python functions under such names.
 
     >>> rpc.rpc_sync("server", rpc.ops.ps.push, args=("weights", gradient))
 
-calls the function that the worker "server" has registered as `ps::push`. The name does not have to be known here.
+calls the function that the worker "server" has registered as `ps::push`, in C or in Python. The name does not have to
+be known here.
 """
 
-from typing import Any
+from typing import Any, Callable, TypeVar
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_registered: dict[str, Callable[..., Any]] = {}
+"""Python functions by their schemas: each agent that is made serves them."""
 
 
 class Operation:
@@ -59,3 +65,37 @@ class Operations:
 
     def __repr__(self) -> str:
         return "rpc.ops"
+
+
+def register(schema: str) -> Callable[[F], F]:
+    """Lets others call a Python function by a name and with the types of a schema, as they call functions in C.
+
+    A decorator; calls from C to a function that is not registered go by its place, `python::module:name`.
+
+        >>> @rpc.register("text::count(str text, str word='a') -> int")
+        ... def count(text, word):
+        ...     return text.count(word)
+        >>> rpc.rpc_sync("worker1", rpc.ops.text.count, args=("banana",))
+        3
+
+    Use it before `init_rpc`, so that the function is there when others call it. Arguments have been checked against the
+    schema when it runs, and defaults put in; tensors are torch's or numpy's where the program has imported one of them.
+
+    Args:
+        schema: `name::name(type argument, type argument=default, ...) -> type`, see docs/api/function.md.
+
+    Raises:
+        RuntimeError: from `init_rpc`: the schema makes no sense, or the name is taken.
+    """
+
+    def keep(function: F) -> F:
+        _registered[schema] = function
+        return function
+
+    return keep
+
+
+def serve_registered(native: Any) -> None:
+    """Has the extension's agent, which has not joined yet, serve what is registered."""
+    for schema, function in _registered.items():
+        native.register(schema, function)

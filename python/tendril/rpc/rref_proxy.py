@@ -5,12 +5,21 @@ import functools
 import inspect
 from typing import Any, Callable
 
+from tendril import _C
+
 from . import _hooks, api, functions
 from .constants import UNSET_RPC_TIMEOUT
 
 
+class ForeignObject:
+    """Stands for the type of what lives on a worker that is not written in Python: its functions are known there alone."""
+
+
 class RRefProxy:
     """Stands for the object that a reference refers to: its attributes are functions that call the object's methods.
+
+    Those of an object of C's are the functions that its owner has registered for its type: `push` of a `replay::Buffer` is
+    "replay::Buffer::push".
 
     Args:
         rref: the reference.
@@ -57,6 +66,13 @@ def _helper_for(rref_type: type, func_name: str) -> Callable[..., Any]:
     return _local_invoke_coroutine if inspect.iscoroutinefunction(method) else _local_invoke
 
 
+def _call_foreign(rref: Any, rpc_api: Callable[..., Any], func_name: str, args: Any, kwargs: Any, timeout: float) -> Any:
+    """Calls a function of an object of C's by `rpc_api`."""
+    mode = _C.REMOTE if rpc_api is api.remote else _C.ASYNC
+    result = api._get_current_rpc_agent()._native.call_on(rref, func_name, args, kwargs, timeout, mode)
+    return result.wait() if rpc_api is api.rpc_sync else result
+
+
 def _invoke_rpc(
     rref: Any, rpc_api: Callable[..., Any], func_name: str, timeout: float, *args: Any, **kwargs: Any
 ) -> Any:
@@ -67,11 +83,14 @@ def _invoke_rpc(
 
     Raises:
         AttributeError: the object's type has no such attribute.
-        RuntimeError: its type could not be had in time, or it could not be made.
+        RuntimeError: its type could not be had in time, or it could not be made; an object of C's has no such function.
     """
 
     def call(type_future: Any) -> Any:
-        helper = _helper_for(type_future.value(), func_name)
+        kind = type_future.value()
+        if kind is ForeignObject:
+            return _call_foreign(rref, rpc_api, func_name, args, kwargs, timeout)
+        helper = _helper_for(kind, func_name)
         return rpc_api(rref.owner(), helper, args=(rref, func_name, args, kwargs), timeout=timeout)
 
     if rpc_api is not api.rpc_async:
