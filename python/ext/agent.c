@@ -808,8 +808,8 @@ static PyMethodDef agent_methods[] = {
 	 "call_pickled(to, payload, tensors, rrefs, timeout, mode, is_async=False)\n--\n\nCalls what is pickled in "
 	 "the payload.")},
     {"call_on", KEYWORD_METHOD(agent_call_on), METH_FASTCALL | METH_KEYWORDS,
-     PyDoc_STR("call_on(rref, name, args, kwargs, timeout, mode)\n--\n\nCalls a function of a C object, or one by its full "
-               "name, with what the reference refers to as its first argument.")},
+     PyDoc_STR("call_on(rref, name, args, kwargs, timeout, mode)\n--\n\nCalls a function on the owner with what the "
+               "reference refers to as its first argument: one of a C object's, or one by its full name.")},
     {NULL},
 };
 
