@@ -239,7 +239,7 @@ bool rref_check(PyObject *object);
 tdr_rref *rref_of(PyObject *rref); /* borrowed; NULL with an exception where it is none */
 
 /* The same where it is about to be sent: RuntimeError for one whose creation got lost. */
-tdr_rref *rref_to_send(PyObject *rref);
+tdr_rref *rref_to_send(PyObject *object);
 int rref_init(PyObject *module);
 
 /* ---- rref_form.c: methods of PyRRef ---- */
@@ -333,9 +333,9 @@ bool operation_take_names(struct operation *operation, PyObject *names); /* None
 bool operation_wait(struct operation *operation);
 void operation_free(struct operation *operation);
 
-/* Its parts, for run_interruptibly; and its failure as an exception: false where there was none. */
-void operation_work(void *operation);
-void operation_release(void *operation);
+/* Its parts, for run_interruptibly, with the operation as the context; and its failure as an exception: false where there was none. */
+void operation_work(void *context);
+void operation_release(void *context);
 bool operation_raise(struct operation *operation);
 
 /* agent_device.c: device maps, as dicts of ("cuda", 0) -> ("cuda", 1). False, NULL: an exception. */

@@ -370,6 +370,7 @@ PyObject *numpy_read(struct reader *reader, tdr_tensor *tensor, bool is_readonly
 	tdr_dtype dtype = tdr_tensor_dtype(tensor);
 	size_t ndim = tdr_tensor_ndim(tensor);
 	int64_t itemsize = (int64_t)tdr_dtype_size(dtype);
+	int64_t offset = tdr_tensor_offset(tensor) * itemsize;
 	PyObject *buffer = reader_buffer(reader, tdr_tensor_storage(tensor));
 	PyObject *sizes = buffer ? tuple_of_sizes(tdr_tensor_sizes(tensor), ndim, 1) : NULL;
 	PyObject *strides = sizes ? tuple_of_sizes(tdr_tensor_strides(tensor), ndim, itemsize) : NULL;
@@ -377,7 +378,7 @@ PyObject *numpy_read(struct reader *reader, tdr_tensor *tensor, bool is_readonly
 
 	if (strides)
 		array = PyObject_CallFunction(numpy.ndarray, "OOOLO", sizes, numpy.dtypes[dtype], buffer,
-		                              (long long)(tdr_tensor_offset(tensor) * itemsize), strides);
+		                              (long long)offset, strides);
 	Py_XDECREF(strides);
 	Py_XDECREF(sizes);
 	return array && is_readonly ? make_readonly(array) : array;

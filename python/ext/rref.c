@@ -97,7 +97,7 @@ static void replace(char *text, const char *from, const char *to)
 	size_t from_size = strlen(from), to_size = strlen(to);
 
 	for (char *found; (found = strstr(text, from)); text = found + to_size) {
-		memcpy(found, to, to_size);
+		memcpy(found, to, to_size); /* NOLINT(bugprone-not-null-terminated-result): text follows */
 		memmove(found + to_size, found + from_size, strlen(found + from_size) + 1);
 	}
 }

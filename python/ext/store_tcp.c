@@ -205,7 +205,7 @@ static void put_u64(uint8_t *to, uint64_t number)
 static bool add_in_version(const struct opening *opening, int version, int64_t amount, int64_t deadline_ms,
                            int64_t *ret_count)
 {
-	static const char key[] = "init/";
+	static const uint8_t key[] = {'i', 'n', 'i', 't', '/'};
 	static const uint8_t greeting[] = {0, 0xce, 0xf7, 0x85, 0x3c};
 	uint8_t request[64], answer[8];
 	size_t size = 0, got = 0;
@@ -218,9 +218,9 @@ static bool add_in_version(const struct opening *opening, int version, int64_t a
 		size = sizeof(greeting);
 	}
 	request[size++] = version == 2 ? 4 : 3;
-	put_u64(request + size, strlen(key));
-	memcpy(request + size + 8, key, strlen(key));
-	size += 8 + strlen(key);
+	put_u64(request + size, sizeof(key));
+	memcpy(request + size + 8, key, sizeof(key));
+	size += 8 + sizeof(key);
 	put_u64(request + size, (uint64_t)amount);
 	size += 8;
 	if (send(fd, request, size, MSG_NOSIGNAL) == (ssize_t)size) {
