@@ -138,7 +138,7 @@ class TensorPipeAgent(RpcAgent):
         """
         written_in_python = _C.PrefixStore("python", self._store)
         if self.is_static_group:
-            written_in_python.set(self._me.name, "")
+            written_in_python.set(self._me.name, "yes")
         try:
             self._native.join(self._store, self._me.id, self._world_size)
         except RuntimeError as error:
@@ -146,9 +146,12 @@ class TensorPipeAgent(RpcAgent):
                 raise ValueError(str(error)) from None
             raise
         self._joined = True
-        names = [info.name for info in self.get_worker_infos()]
-        if self.is_static_group and not written_in_python.check(names):
-            self._python_names = {name for name in names if written_in_python.check([name])}
+        if self.is_static_group:
+            names = [info.name for info in self.get_worker_infos()]
+            # Stores of torch's have no check(). This asks without changing anything, since nobody sets "no".
+            known = {name for name in names if written_in_python.compare_set(name, "no", "no") == b"yes"}
+            if len(known) < len(names):
+                self._python_names = known
 
     # ---- leaving ----
 

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What install() puts in the places of tendril.rpc's hooks."""
 
+import os
+import sys
 from typing import Any
 
 import torch
@@ -57,6 +59,20 @@ def _prefix_store(prefix: str, store: Any) -> Any:
     return PrefixStore(prefix, store)
 
 
+def _spare_hosted_store() -> None:
+    """Has torch's rank 0 not run a server where `tendril run` does: also for `init_process_group`."""
+    module = sys.modules["torch.distributed.rendezvous"]  # the package has a function of that name
+    create = getattr(module, "_create_c10d_store", None)
+    if create is None:
+        return
+
+    def create_c10d_store(host: str, port: int, rank: int, *args: Any, **kwargs: Any) -> Any:
+        client_only = os.environ.get("TENDRIL_STORE_HOSTED") == "1"
+        return create(host, port, -1 if client_only else rank, *args, **kwargs)
+
+    module._create_c10d_store = create_c10d_store  # type: ignore[attr-defined]
+
+
 def install() -> None:
     """Sets all of them."""
     _hooks.install(
@@ -81,6 +97,7 @@ def install() -> None:
         module._enable_server_process_global_profiler = _profiler.enable_server_profiler
         module._disable_server_process_global_profiler = _profiler.disable_server_profiler
         module._server_process_global_profile = _profiler._server_process_global_profile
+    _spare_hosted_store()
     _C.set_future_factory(torch.futures.Future)
     torch.futures.collect_all = _futures.collect_all
     torch.futures.wait_all = _futures.wait_all
