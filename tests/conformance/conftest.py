@@ -12,6 +12,7 @@ REPORT = os.environ.get("TENDRIL_CONFORMANCE_REPORT")
 collect_ignore = [] if REPORT or os.environ.get("TENDRIL_TORCH") == "1" else ["suite.py"]
 
 _failed = {}
+_seconds = {}
 
 
 def _write(**entry):
@@ -23,9 +24,10 @@ def _write(**entry):
 def pytest_runtest_logreport(report):
     """Called for the set-up, the body and the tear-down of each test."""
     name = report.nodeid.split("::", 1)[1]
+    _seconds[name] = _seconds.get(name, 0.0) + report.duration
+    if report.outcome != "passed":
+        text = report.longreprtext + "".join(f"\n---- {title} ----\n{body}" for title, body in report.sections)
+        _failed.setdefault(name, (report.outcome, text))
     if report.when == "teardown":
         outcome, text = _failed.pop(name, ("passed", ""))
-        _write(name=name, outcome=outcome, text=text)
-    elif report.outcome != "passed":
-        text = report.longreprtext + "".join(f"\n---- {title} ----\n{body}" for title, body in report.sections)
-        _failed[name] = (report.outcome, text)
+        _write(name=name, outcome=outcome, text=text, seconds=_seconds.pop(name))
