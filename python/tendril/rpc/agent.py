@@ -305,7 +305,7 @@ class TensorPipeAgent(RpcAgent):
         return {from_pair(here): from_pair(there) for here, there in pairs.items()}
 
     def _python_workers(self) -> set[str]:
-        """The names of the members that have this package: in a static group some may be written in another language."""
+        """The names of the members that have this package: in a static group some may be in another language."""
         return self._python_names or {info.name for info in self.get_worker_infos()}
 
     # ---- insight ----
