@@ -4,14 +4,14 @@
 
     python_worker.py PACKAGE PORT RANK
 
-PACKAGE is tendril.rpc or torch.distributed.rpc. One of two workers; both meet at PORT of 127.0.0.1, and have the options that
-their package chooses where nothing is said. Writes "ready" once it has joined. Rank 0 then answers commands, one a line, with
-one number each, and rank 1 serves until rank 0 has left:
+PACKAGE is tendril.rpc or torch.distributed.rpc. One of two workers; both meet at PORT of 127.0.0.1, and have the
+options that their package chooses where nothing is said. Writes "ready" once it has joined. Rank 0 then answers
+commands, one a line, with one number each, and rank 1 serves until rank 0 has left:
 
     call COUNT                  microseconds, median of COUNT calls without arguments
     add COUNT                   the same of a call with two ints that returns their sum
     pipelined COUNT BATCH       calls a second: BATCH calls are issued, then all waited for; COUNT times
-    echo COUNT KIND BYTES       milliseconds, median of COUNT calls with an array of KIND, numpy or torch, that comes back
+    echo COUNT KIND BYTES       milliseconds, median of COUNT calls with an array that comes back; KIND: numpy or torch
 """
 
 import importlib

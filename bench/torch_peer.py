@@ -4,9 +4,9 @@
 
     torch_peer.py PORT RANK
 
-One of two workers; both meet at PORT of 127.0.0.1. Writes "ready" once torch is imported, since importing it is not what is
-measured, and waits for a line; then joins the group and writes the time (nanoseconds of CLOCK_MONOTONIC) at which it had. Rank 0
-then answers commands, one a line, with one number each, and rank 1 serves until rank 0 has left:
+One of two workers; both meet at PORT of 127.0.0.1. Writes "ready" once torch is imported, since importing it is not
+what is measured, and waits for a line; then joins the group and writes the time (nanoseconds of CLOCK_MONOTONIC) at
+which it had. Rank 0 then answers commands, one a line, with one number each, and rank 1 serves until rank 0 has left:
 
     pipelined COUNT BATCH    calls a second: BATCH calls are issued, then all waited for; COUNT times
     add COUNT                microseconds, median of COUNT calls of torch.add, on two tensors of 64 bytes

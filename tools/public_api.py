@@ -15,7 +15,8 @@ INCLUDE = TOP / "include" / "tendril"
 
 # Macros that are there for the headers' own sake.
 OWN_MACROS = re.compile(
-    r"TENDRIL_\w*H|TDR_(API|MUST_USE|PRINTF|BEGIN_DECLS|END_DECLS|EACH_\d+|COUNT_?|PASTE_?|ITEMS|OF|OPTION_\w+|\w+_ENUM)"
+    r"TENDRIL_\w*H"
+    r"|TDR_(API|MUST_USE|PRINTF|BEGIN_DECLS|END_DECLS|EACH_\d+|COUNT_?|PASTE_?|ITEMS|OF|OPTION_\w+|\w+_ENUM)"
 )
 
 _COMMENT = re.compile(r"/\*(.*?)\*/", re.DOTALL)

@@ -111,7 +111,7 @@ class Group:
 
     @staticmethod
     def _gather(members, limit):
-        """What each process reports, by rank: (whether it is good, what). Others get little time once one has failed."""
+        """What each process reports, by rank: (whether it is good, what). Others get little time once one fails."""
         deadline = time.monotonic() + limit
         ranks = {channel: rank for rank, _, channel in members}
         outcomes = {}

@@ -23,8 +23,8 @@ def c_worker(tmp_path_factory):
         pytest.skip("the package is not used from a build tree")
     program = tmp_path_factory.mktemp("c_worker") / "c_worker"
     subprocess.run(
-        ["cc", "-std=gnu11", "-O1", "-g", "-Wall", "-Wextra", "-Wno-unused-parameter", "-o", program, here / "c_worker.c",
-         f"-I{here.parents[1] / 'include'}", f"-L{library}", f"-Wl,-rpath,{library}", "-ltendril"],
+        ["cc", "-std=gnu11", "-O1", "-g", "-Wall", "-Wextra", "-Wno-unused-parameter", "-o", program,
+         here / "c_worker.c", f"-I{here.parents[1] / 'include'}", f"-L{library}", f"-Wl,-rpath,{library}", "-ltendril"],
         check=True, timeout=LIMIT_SECONDS,
     )
     return program
@@ -48,7 +48,10 @@ def pair(c_worker, tmp_path):
             program.wait()
 
 
-VALUES = [None, True, 3, -(1 << 63), 1 << 100, 2.5, 1 + 2j, "text", "é\0x", b"\0bytes", [1, [2]], (1, (2,)), {"a": {1: 2}}, {1, 2}]
+VALUES = [
+    None, True, 3, -(1 << 63), 1 << 100, 2.5, 1 + 2j,
+    "text", "é\0x", b"\0bytes", [1, [2]], (1, (2,)), {"a": {1: 2}}, {1, 2},
+]  # fmt: skip
 
 
 def test_python_calls_c(pair):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The ends of things: processes that exit with calls under way, forks, signals, subinterpreters, and what is left behind."""
+"""The ends of things: processes that exit with calls under way, forks, signals, subinterpreters, and what is left."""
 
 import gc
 import os
@@ -14,7 +14,7 @@ import weakref
 
 import core_helpers as helpers
 import pytest
-from core_helpers import Counter, add, call_async, member, remote, sync
+from core_helpers import Counter, add, call_async, remote, sync
 
 from tendril import _C
 

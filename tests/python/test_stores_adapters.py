@@ -113,7 +113,7 @@ class Unlike(Exception):
     """No exception that anybody expects."""
 
 
-@pytest.mark.parametrize("error", [Unlike("the cable is out"), ValueError("the cable is out"), MemoryError("the cable is out")])
+@pytest.mark.parametrize("error", [kind("the cable is out") for kind in (Unlike, ValueError, MemoryError)])
 @pytest.mark.parametrize("method", ["set", "add", "compare_set"])
 def test_what_is_raised_is_told(method, error):
     errors = meet([BrokenStore(method, error)], 1)

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Writes a source file with an error put in: mutate.py MUTANT SOURCE_DIR OUTPUT.
 
-A mutant is a text file: "file: NAME" says which source, then come "<<<" and ">>>" around the text to be found, exactly once,
-and what takes its place, apart by "===". What stands before is for readers.
+A mutant is a text file: "file: NAME" says which source, then come "<<<" and ">>>" around the text to be found, exactly
+once, and what takes its place, apart by "===". What stands before is for readers.
 """
 
 import re

@@ -25,8 +25,9 @@ class Summary(unittest.TestCase):
         with tempfile.TemporaryDirectory() as build:
             logs = pathlib.Path(build) / "meson-logs"
             logs.mkdir()
+            always = {"returncode": 0, "command": ["x"]}
             lines = [
-                json.dumps({"name": f"test {at}", "result": result, "stdout": output, "returncode": 0, "command": ["x"]})
+                json.dumps({"name": f"test {at}", "result": result, "stdout": output, **always})
                 for at, (result, output) in enumerate(tests)
             ]
             (logs / "testlog.json").write_text("\n".join(lines) + "\n")
@@ -112,7 +113,9 @@ class PublicApi(unittest.TestCase):
         self.assertEqual(header.items()[-1].constants, ["TDR_E", "TDR_F"])
 
     def test_lists(self):
-        header = self.parse('/* X(name, text) */\n#define TDR_A_LIST(X) \\\n\tX(TDR_A, "a, b (c)") \\\n\tX(TDR_B, "d")\n')
+        header = self.parse(
+            '/* X(name, text) */\n#define TDR_A_LIST(X) \\\n\tX(TDR_A, "a, b (c)") \\\n\tX(TDR_B, "d")\n'
+        )
         item = header.items()[0]
         self.assertEqual((item.columns, [row.cells for row in item.rows]),
                          (["name", "text"], [["TDR_A", "a, b (c)"], ["TDR_B", "d"]]))

@@ -12,14 +12,14 @@ from .constants import UNSET_RPC_TIMEOUT
 
 
 class ForeignObject:
-    """Stands for the type of what lives on a worker that is not written in Python: its functions are known there alone."""
+    """Stands for the type of what lives on a worker not written in Python: its functions are known there alone."""
 
 
 class RRefProxy:
     """Stands for the object that a reference refers to: its attributes are functions that call the object's methods.
 
-    Those of an object of C's are the functions that its owner has registered for its type: `push` of a `replay::Buffer` is
-    "replay::Buffer::push".
+    Those of an object of C's are the functions that its owner has registered for its type: `push` of a `replay::Buffer`
+    is "replay::Buffer::push".
 
     Args:
         rref: the reference.
@@ -66,7 +66,9 @@ def _helper_for(rref_type: type, func_name: str) -> Callable[..., Any]:
     return _local_invoke_coroutine if inspect.iscoroutinefunction(method) else _local_invoke
 
 
-def _call_foreign(rref: Any, rpc_api: Callable[..., Any], func_name: str, args: Any, kwargs: Any, timeout: float) -> Any:
+def _call_foreign(
+    rref: Any, rpc_api: Callable[..., Any], func_name: str, args: Any, kwargs: Any, timeout: float
+) -> Any:
     """Calls a function of an object of C's by `rpc_api`."""
     mode = _C.REMOTE if rpc_api is api.remote else _C.ASYNC
     result = api._get_current_rpc_agent()._native.call_on(rref, func_name, args, kwargs, timeout, mode)

@@ -18,8 +18,8 @@ __all__ = ["TorchStore", "as_torch_store"]
 class TorchStore(Store):
     """A store of torch's that hands everything on to one of this package's.
 
-    It has a timeout of its own, which is the other's at first. Torch's C++ code does not keep objects of Python's alive: hold on
-    to this one for as long as torch uses it.
+    It has a timeout of its own, which is the other's at first. Torch's C++ code does not keep objects of Python's
+    alive: hold on to this one for as long as torch uses it.
 
     Args:
         store: with the methods of `tendril.store.Store`.
