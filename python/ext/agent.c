@@ -765,51 +765,57 @@ static void dealloc_agent(AgentObject *self)
 
 static PyMethodDef agent_methods[] = {
     {"join", KEYWORD_METHOD(agent_join), METH_VARARGS | METH_KEYWORDS,
-     PyDoc_STR("join(store=None, rank=None, world_size=None)\n--\n\nMeets the other members, and returns when all have "
+     PyDoc_STR("join($self, store=None, rank=None, world_size=None)\n--\n\nMeets the other members, and returns when "
+               "all have "
                "come.")},
     {"shutdown", KEYWORD_METHOD(agent_shutdown), METH_VARARGS | METH_KEYWORDS,
-     PyDoc_STR("shutdown(graceful=True, timeout=0.0)\n--\n\nLeaves, together with the others where it is graceful.")},
-    {"abort", (PyCFunction)agent_abort, METH_NOARGS, PyDoc_STR("abort()\n--\n\nLeaves at once.")},
-    {"worker_info", KEYWORD_METHOD(agent_worker_info), METH_VARARGS | METH_KEYWORDS,
-     PyDoc_STR("worker_info(name_or_id=None)\n--\n\nA member; None: the agent itself.")},
-    {"worker_infos", (PyCFunction)agent_worker_infos, METH_NOARGS,
-     PyDoc_STR("worker_infos()\n--\n\nAll members, by id.")},
-    {"set_device_map", (PyCFunction)agent_set_device_map, METH_VARARGS,
-     PyDoc_STR("set_device_map(to, device_map)\n--\n\nWhere tensors for a worker go, device by device.")},
-    {"set_devices", (PyCFunction)agent_set_devices, METH_VARARGS,
-     PyDoc_STR("set_devices(devices)\n--\n\nThe accelerators that the agent uses.")},
-    {"device_map", (PyCFunction)agent_device_map, METH_VARARGS,
-     PyDoc_STR("device_map(to)\n--\n\nThe map towards a worker.")},
-    {"devices", (PyCFunction)agent_devices, METH_NOARGS, PyDoc_STR("devices()\n--\n\nThe accelerators in use.")},
-    {"on_member", (PyCFunction)agent_on_member, METH_O,
-     PyDoc_STR("on_member(callback)\n--\n\nCalls callback(worker, event, reason) for members that come and go.")},
-    {"register", (PyCFunction)agent_register, METH_VARARGS,
-     PyDoc_STR("register(schema, callable)\n--\n\nLets others call a function under a schema.")},
-    {"register_names", (PyCFunction)agent_register_names, METH_VARARGS,
-     PyDoc_STR("register_names(prefix, resolver)\n--\n\nLets others call prefix::name for any name: resolver(full "
-               "name) gives the callable.")},
-    {"barrier", KEYWORD_METHOD(agent_barrier), METH_VARARGS | METH_KEYWORDS,
-     PyDoc_STR("barrier(names=None, timeout=-1.0)\n--\n\nReturns when all named members have called it.")},
-    {"all_gather", KEYWORD_METHOD(agent_all_gather), METH_VARARGS | METH_KEYWORDS,
-     PyDoc_STR("all_gather(value, names=None, timeout=-1.0)\n--\n\nThe values of all named members, by name.")},
-    {"delete_all_rrefs", (PyCFunction)agent_delete_all_rrefs, METH_VARARGS,
-     PyDoc_STR("delete_all_rrefs(timeout=-1.0)\n--\n\nLets go of all references of others.")},
-    {"rref_leaks", (PyCFunction)agent_rref_leaks, METH_NOARGS,
-     PyDoc_STR("rref_leaks()\n--\n\nWhat others hold of this worker's references, a text.")},
-    {"rref_list", (PyCFunction)agent_rref_list, METH_NOARGS,
-     PyDoc_STR("rref_list()\n--\n\nWhat others hold of this worker's references, a list of dicts.")},
-    {"debug_info", (PyCFunction)agent_debug_info, METH_NOARGS, PyDoc_STR("debug_info()\n--\n\nCounters, a dict.")},
-    {"dump", (PyCFunction)agent_dump, METH_NOARGS, PyDoc_STR("dump()\n--\n\nAll calls under way, a text.")},
-    {"call", KEYWORD_METHOD(agent_call), METH_FASTCALL | METH_KEYWORDS,
-     PyDoc_STR("call(to, func, args, kwargs, timeout, mode, is_async=False)\n--\n\nCalls a function, by name, or a "
-               "callable.")},
-    {"call_pickled", KEYWORD_METHOD(agent_call_pickled), METH_FASTCALL | METH_KEYWORDS,
      PyDoc_STR(
-	 "call_pickled(to, payload, tensors, rrefs, timeout, mode, is_async=False)\n--\n\nCalls what is pickled in "
-	 "the payload.")},
+	 "shutdown($self, graceful=True, timeout=0.0)\n--\n\nLeaves, together with the others where it is graceful.")},
+    {"abort", (PyCFunction)agent_abort, METH_NOARGS, PyDoc_STR("abort($self)\n--\n\nLeaves at once.")},
+    {"worker_info", KEYWORD_METHOD(agent_worker_info), METH_VARARGS | METH_KEYWORDS,
+     PyDoc_STR("worker_info($self, name_or_id=None)\n--\n\nA member; None: the agent itself.")},
+    {"worker_infos", (PyCFunction)agent_worker_infos, METH_NOARGS,
+     PyDoc_STR("worker_infos($self)\n--\n\nAll members, by id.")},
+    {"set_device_map", (PyCFunction)agent_set_device_map, METH_VARARGS,
+     PyDoc_STR("set_device_map($self, to, device_map)\n--\n\nWhere tensors for a worker go, device by device.")},
+    {"set_devices", (PyCFunction)agent_set_devices, METH_VARARGS,
+     PyDoc_STR("set_devices($self, devices)\n--\n\nThe accelerators that the agent uses.")},
+    {"device_map", (PyCFunction)agent_device_map, METH_VARARGS,
+     PyDoc_STR("device_map($self, to)\n--\n\nThe map towards a worker.")},
+    {"devices", (PyCFunction)agent_devices, METH_NOARGS, PyDoc_STR("devices($self)\n--\n\nThe accelerators in use.")},
+    {"on_member", (PyCFunction)agent_on_member, METH_O,
+     PyDoc_STR(
+	 "on_member($self, callback)\n--\n\nCalls callback(worker, event, reason) for members that come and go.")},
+    {"register", (PyCFunction)agent_register, METH_VARARGS,
+     PyDoc_STR("register($self, schema, callable)\n--\n\nLets others call a function under a schema.")},
+    {"register_names", (PyCFunction)agent_register_names, METH_VARARGS,
+     PyDoc_STR(
+	 "register_names($self, prefix, resolver)\n--\n\nLets others call prefix::name for any name: resolver(full "
+	 "name) gives the callable.")},
+    {"barrier", KEYWORD_METHOD(agent_barrier), METH_VARARGS | METH_KEYWORDS,
+     PyDoc_STR("barrier($self, names=None, timeout=-1.0)\n--\n\nReturns when all named members have called it.")},
+    {"all_gather", KEYWORD_METHOD(agent_all_gather), METH_VARARGS | METH_KEYWORDS,
+     PyDoc_STR("all_gather($self, value, names=None, timeout=-1.0)\n--\n\nThe values of all named members, by name.")},
+    {"delete_all_rrefs", (PyCFunction)agent_delete_all_rrefs, METH_VARARGS,
+     PyDoc_STR("delete_all_rrefs($self, timeout=-1.0)\n--\n\nLets go of all references of others.")},
+    {"rref_leaks", (PyCFunction)agent_rref_leaks, METH_NOARGS,
+     PyDoc_STR("rref_leaks($self)\n--\n\nWhat others hold of this worker's references, a text.")},
+    {"rref_list", (PyCFunction)agent_rref_list, METH_NOARGS,
+     PyDoc_STR("rref_list($self)\n--\n\nWhat others hold of this worker's references, a list of dicts.")},
+    {"debug_info", (PyCFunction)agent_debug_info, METH_NOARGS, PyDoc_STR("debug_info($self)\n--\n\nCounters, a dict.")},
+    {"dump", (PyCFunction)agent_dump, METH_NOARGS, PyDoc_STR("dump($self)\n--\n\nAll calls under way, a text.")},
+    {"call", KEYWORD_METHOD(agent_call), METH_FASTCALL | METH_KEYWORDS,
+     PyDoc_STR(
+	 "call($self, to, func, args, kwargs, timeout, mode, is_async=False)\n--\n\nCalls a function, by name, or a "
+	 "callable.")},
+    {"call_pickled", KEYWORD_METHOD(agent_call_pickled), METH_FASTCALL | METH_KEYWORDS,
+     PyDoc_STR("call_pickled($self, to, payload, tensors, rrefs, timeout, mode, is_async=False)\n--\n\nCalls what is "
+               "pickled in "
+               "the payload.")},
     {"call_on", KEYWORD_METHOD(agent_call_on), METH_FASTCALL | METH_KEYWORDS,
-     PyDoc_STR("call_on(rref, name, args, kwargs, timeout, mode)\n--\n\nCalls a function on the owner with what the "
-               "reference refers to as its first argument: one of a C object's, or one by its full name.")},
+     PyDoc_STR(
+	 "call_on($self, rref, name, args, kwargs, timeout, mode)\n--\n\nCalls a function on the owner with what the "
+	 "reference refers to as its first argument: one of a C object's, or one by its full name.")},
     {NULL},
 };
 

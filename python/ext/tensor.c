@@ -451,12 +451,13 @@ static Py_ssize_t tensor_length(PyObject *self)
 
 static PyMethodDef methods[] = {
     {"__dlpack__", (PyCFunction)(void (*)(void))tensor_dlpack, METH_VARARGS | METH_KEYWORDS,
-     PyDoc_STR("__dlpack__(stream=None)\n--\n\nThe tensor as a DLPack capsule, without a copy.")},
+     PyDoc_STR("__dlpack__($self, stream=None)\n--\n\nThe tensor as a DLPack capsule, without a copy.")},
     {"__dlpack_device__", tensor_dlpack_device, METH_NOARGS,
-     PyDoc_STR("__dlpack_device__()\n--\n\nDLPack's device type and index.")},
+     PyDoc_STR("__dlpack_device__($self)\n--\n\nDLPack's device type and index.")},
     {"tolist", tensor_tolist, METH_NOARGS,
-     PyDoc_STR("tolist()\n--\n\nThe elements as numbers in nested lists; the number, where there are no dimensions.")},
-    {"__reduce__", tensor_reduce, METH_NOARGS, PyDoc_STR("__reduce__()\n--\n\nFor pickle.")},
+     PyDoc_STR(
+	 "tolist($self)\n--\n\nThe elements as numbers in nested lists; the number, where there are no dimensions.")},
+    {"__reduce__", tensor_reduce, METH_NOARGS, PyDoc_STR("__reduce__($self)\n--\n\nFor pickle.")},
     {"_restore", tensor_restore, METH_VARARGS | METH_STATIC, PyDoc_STR("For pickle.")},
     {NULL},
 };
