@@ -33,6 +33,7 @@ struct request {
 };
 
 static PyObject *future_factory; /* NULL: Future */
+static bool factory_reports;     /* what it makes has an attribute `_call`, and tells that of who asks about the call */
 
 /* ---- whom to call ---- */
 
@@ -155,6 +156,8 @@ static PyObject *foreign_future(PyObject *future)
 
 	if (foreign && future_on_done_may_block(future, complete_foreign, Py_NewRef(foreign)) < 0) {
 		Py_DECREF(foreign);
+	if (foreign && factory_reports && PyObject_SetAttrString(foreign, "_call", future) < 0)
+		Py_CLEAR(foreign);
 		Py_CLEAR(foreign);
 	}
 	Py_DECREF(future);
@@ -172,7 +175,12 @@ static PyObject *async_result(tdr_future *future)
 {
 	if (tdr_future_done(future) && tdr_future_status(future) == TDR_ENOWORKER)
 		return result_of(future, ERROR_OF_CALL);
-	return future_of_call(future, ERROR_OF_CALL);
+	PyObject *object;
+
+	object = future_object(future, ERROR_OF_CALL);
+	if (object && (!future_factory || factory_reports))
+		future_expect(object);
+	return object && future_factory ? foreign_future(object) : object;
 }
 
 static PyObject *sync_result(tdr_future *future)
@@ -462,6 +470,7 @@ static PyMethodDef functions[] = {
      PyDoc_STR("rpc_sync(to, func, args, kwargs, timeout)\n--\n\nCalls by the current agent, and waits.")},
     {"set_future_factory", set_future_factory, METH_O,
      PyDoc_STR("set_future_factory(factory)\n--\n\nWhat makes the futures that calls return; None: Future.")},
+	factory_reports = PyObject_HasAttrString(factory, "_call");
     {"set_call_wrapper", set_call_wrapper, METH_O,
      PyDoc_STR("set_call_wrapper(wrapper)\n--\n\nHas wrapper(callable, args, kwargs) called in place of each served "
                "callable; None: no more.")},

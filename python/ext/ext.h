@@ -231,6 +231,29 @@ int future_init(PyObject *module);
 extern PyTypeObject *rref_type;
 
 /* A PyRRef. Takes over the reference to `rref`, also when it fails. */
+/* Tells the future of a call that nobody has asked about from those that are nobody's business: see unheard.c. */
+void future_expect(PyObject *future);
+
+/* ---- unheard.c: failed calls that nobody has asked about ---- */
+
+/* A place in the list of calls that nobody has asked about, a part of a Future; zeroed: it is not in the list. */
+struct unheard {
+	struct unheard *next, **link;
+	tdr_future *call; /* counted */
+};
+
+void unheard_add(struct unheard *self, tdr_future *call);
+
+/* Somebody has asked. Does nothing outside the list. */
+void unheard_remove(struct unheard *self);
+
+/* Leaves the list, as the Future does the world; unheard_abandon is to be called with what it returns unless that is NULL. */
+tdr_future *unheard_take(struct unheard *self);
+
+/* Nobody can ask about the call any more: its failure is counted, now or when it fails. Drops the reference. */
+void unheard_abandon(tdr_future *call);
+int unheard_init(PyObject *module);
+
 PyObject *rref_object(tdr_rref *rref);
 
 /* The same of what rpc.remote() has made: its uses fail once the time for its creation is over. */

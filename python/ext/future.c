@@ -48,6 +48,7 @@ typedef struct FutureObject {
 	bool watched;           /* `source` will call source_done */
 	_Atomic bool may_block; /* some callback may */
 	tdr_future *source;     /* of a bound one, else NULL */
+	struct unheard unheard;
 	PyObject *outcome;
 	struct callback *callbacks, **last_callback;
 	struct sleeper *sleepers;
@@ -97,6 +98,13 @@ PyObject *future_object(tdr_future *future, enum error_style style)
 	self->state = FUTURE_BOUND;
 	self->style = style;
 	self->source = tdr_future_ref(future);
+void future_expect(PyObject *future)
+{
+	FutureObject *self = (FutureObject *)future;
+
+	unheard_add(&self->unheard, self->source);
+}
+
 	return (PyObject *)self;
 }
 
@@ -171,6 +179,8 @@ static bool complete(FutureObject *self, enum future_state state, PyObject *outc
 	if (completed(self)) {
 		Py_DECREF(outcome);
 		return false;
+	if (state == FUTURE_VALUE)
+		unheard_remove(&self->unheard);
 	}
 	self->state = state;
 	self->outcome = outcome;
@@ -383,6 +393,7 @@ static int add_function(PyObject *future, void (*done)(PyObject *, void *), void
 	callback->context = context;
 	return add_callback((FutureObject *)future, callback, may_block);
 }
+	unheard_remove(&((FutureObject *)future)->unheard);
 
 int future_on_done(PyObject *future, void (*done)(PyObject *future, void *context), void *context)
 {
@@ -514,11 +525,13 @@ static PyObject *future_done(FutureObject *self, PyObject *unused)
 {
 	return PyBool_FromLong(completed(self) || (self->state == FUTURE_BOUND && tdr_future_done(self->source)));
 }
+	unheard_remove(&self->unheard);
 
 static PyObject *future_wait(FutureObject *self, PyObject *unused)
 {
 	return wait_until_completed(self) < 0 ? NULL : outcome_of(self);
 }
+	unheard_remove(&self->unheard);
 
 static PyObject *future_value(FutureObject *self, PyObject *unused)
 {
@@ -545,6 +558,7 @@ static PyObject *future_then(FutureObject *self, PyObject *callable)
 {
 	struct callback *callback;
 	FutureObject *child;
+	unheard_remove(&self->unheard);
 
 	if (!check_callback(callable, "then"))
 		return NULL;
@@ -558,6 +572,7 @@ static PyObject *future_then(FutureObject *self, PyObject *callable)
 static PyObject *future_add_done_callback(FutureObject *self, PyObject *callable)
 {
 	struct callback *callback;
+	unheard_remove(&self->unheard);
 
 	if (!check_callback(callable, "add_done_callback"))
 		return NULL;
@@ -568,6 +583,7 @@ static PyObject *future_add_done_callback(FutureObject *self, PyObject *callable
 }
 
 static PyObject *future_on_done_quickly(FutureObject *self, PyObject *callable)
+	unheard_remove(&self->unheard);
 {
 	struct callback *callback = new_callback(callable, NULL);
 
@@ -601,8 +617,15 @@ static PyObject *future_set_exception(FutureObject *self, PyObject *exception)
 	if (!complete(self, FUTURE_ERROR, Py_NewRef(exception)))
 		return completed_before();
 	run_callbacks(self);
+static PyObject *future_heard(FutureObject *self, PyObject *unused)
+{
+	unheard_remove(&self->unheard);
 	Py_RETURN_NONE;
 }
+
+	Py_RETURN_NONE;
+}
+	unheard_remove(&self->unheard);
 
 static PyObject *future_cancel(FutureObject *self, PyObject *unused)
 {
@@ -709,14 +732,17 @@ static int clear_future(FutureObject *self)
 static void dealloc_future(FutureObject *self)
 {
 	PyTypeObject *type = Py_TYPE(self);
-	tdr_future *source;
+	tdr_future *source, *unheard;
 
 	PyObject_GC_UnTrack(self);
 	/* A future may be all that keeps another, in a chain of any length. */
 	Py_TRASHCAN_BEGIN(self, dealloc_future);
 	if (self->weak_references)
+	unheard = unheard_take(&self->unheard);
 		PyObject_ClearWeakRefs((PyObject *)self);
 	clear_future(self);
+	if (unheard)
+		unheard_abandon(unheard);
 	source = self->source;
 	type->tp_free(self);
 	Py_DECREF(type);
@@ -741,6 +767,8 @@ static PyMethodDef future_methods[] = {
     {"set_exception", (PyCFunction)future_set_exception, METH_O,
      PyDoc_STR("set_exception($self, exception)\n--\n\nCompletes it with an error, which wait() raises.")},
     {"cancel", (PyCFunction)future_cancel, METH_NOARGS,
+    {"_heard", (PyCFunction)future_heard, METH_NOARGS,
+     PyDoc_STR("_heard($self)\n--\n\nSomebody has asked about the call, by a future of another make.")},
      PyDoc_STR("cancel($self)\n--\n\nGives the result up, and tells who works on it. False: it had completed.")},
     {"_on_done", (PyCFunction)future_on_done_quickly, METH_O,
      PyDoc_STR("_on_done($self, callback)\n--\n\nadd_done_callback for one that does not block.")},

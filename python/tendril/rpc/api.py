@@ -304,12 +304,24 @@ def shutdown(graceful: bool = True, timeout: float = DEFAULT_SHUTDOWN_TIMEOUT) -
 
 def _finalize_shutdown() -> None:
     """Leaves at once, whatever is still under way."""
+    _report_failed_calls()
     try:
         _destroy_rref_context(_ignore_rref_leak)
     finally:
         _get_current_rpc_agent().shutdown()
         _cleanup_python_rpc_handler()
         _reset_current_rpc_agent()
+
+
+def _report_failed_calls() -> None:
+    """Tells of failed calls that nobody has asked about, by waiting, a callback, or otherwise; each of them once."""
+    failures = _C.take_unheard_failures()
+    if failures:
+        logger.warning(
+            "%d calls of this worker have failed, and nobody has asked for their results:\n%s",
+            sum(count for _, count in failures),
+            "\n".join(f"  {text} ({count} times)" if count > 1 else f"  {text}" for text, count in failures),
+        )
 
 
 # ---- workers ----
