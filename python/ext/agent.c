@@ -158,6 +158,14 @@ enum preparation {
 	PREPARE_REGISTER_NAMES,
 };
 
+/* Drops a counted reference to an agent, which may have ended meanwhile; takes NULL. */
+static void drop_agent(tdr_agent *agent)
+{
+	Py_BEGIN_ALLOW_THREADS;
+	tdr_agent_unref(agent);
+	Py_END_ALLOW_THREADS;
+}
+
 /* Does it now where there is an agent, else in joining. */
 static PyObject *prepare(AgentObject *self, enum preparation which, PyObject *args)
 {
@@ -165,9 +173,11 @@ static PyObject *prepare(AgentObject *self, enum preparation which, PyObject *ar
 	int error;
 
 	if (self->agent || self->left) {
-		if (!agent_of(self) || !preparations[which](self->agent, args))
-			return NULL;
-		Py_RETURN_NONE;
+		tdr_agent *agent = tdr_agent_ref(agent_of(self)); /* the arguments may run Python code */
+		bool good = agent && preparations[which](agent, args);
+
+		drop_agent(agent);
+		return good ? Py_NewRef(Py_None) : NULL;
 	}
 	entry = Py_BuildValue("(iO)", (int)which, args);
 	error = entry ? PyList_Append(self->prepared, entry) : -1;
@@ -218,18 +228,22 @@ static void member_changed(tdr_agent *agent, tdr_worker worker, tdr_member_event
 {
 	static const char *const names[] = {NULL, "joined", "left", "gone"};
 	AgentObject *self = context;
-	PyObject *info, *result = NULL;
+	PyObject *info, *text, *callback, *result = NULL;
 	PyGILState_STATE state;
 
 	if (!python_enter(&state))
 		return;
+	callback = Py_XNewRef(self->on_member);
 	info = worker_object(&worker);
-	if (info && self->on_member)
-		result = PyObject_CallFunction(self->on_member, "Oss", info, names[event], reason);
+	text = PyUnicode_DecodeUTF8(reason, (Py_ssize_t)strlen(reason), "replace"); /* it may be the member's own */
+	if (info && text && callback)
+		result = PyObject_CallFunction(callback, "OsO", info, names[event], text);
 	if (PyErr_Occurred())
-		PyErr_WriteUnraisable(self->on_member);
+		PyErr_WriteUnraisable(callback);
 	Py_XDECREF(result);
+	Py_XDECREF(text);
 	Py_XDECREF(info);
+	Py_XDECREF(callback);
 	python_leave(state);
 }
 
@@ -264,9 +278,7 @@ static tdr_agent *make_agent(AgentObject *self, tdr_agent_options *with)
 	return agent;
 fail:
 	engines_may_end();
-	Py_BEGIN_ALLOW_THREADS;
-	tdr_agent_unref(agent);
-	Py_END_ALLOW_THREADS;
+	drop_agent(agent);
 	return NULL;
 }
 
@@ -275,24 +287,50 @@ static void run_join(struct operation *operation)
 	operation->status = tdr_join(operation->agent);
 }
 
-static void run_unref(void *agent)
+/* An agent that nobody wants any more, and what it may use up to its end. */
+struct abandoned {
+	tdr_agent *agent;
+	PyObject *store;
+	PyObject *self; /* for the sake of on_member's context; NULL: it has none */
+};
+
+static void end_abandoned(void *context)
 {
-	tdr_agent_unref(agent);
+	struct abandoned *abandoned = context;
+
+	tdr_agent_unref(abandoned->agent);
+	python_decref(abandoned->store);
+	python_decref(abandoned->self);
+	free(abandoned);
 }
 
 /* Gives up an agent without waiting for its functions, which may want the GIL. */
 static void abandon(AgentObject *self)
 {
-	tdr_agent *agent = self->agent;
+	struct abandoned *abandoned = self->agent && !python_is_closing() ? malloc(sizeof(*abandoned)) : NULL;
 
-	self->agent = NULL;
-	if (!agent || python_is_closing())
+	if (!abandoned) {
+		self->agent = NULL; /* the process ends, or lacks memory */
 		return;
+	}
+	*abandoned = (struct abandoned){
+	    .agent = self->agent, .store = self->store, .self = self->holds_itself ? (PyObject *)self : NULL};
+	self->agent = NULL;
+	self->store = NULL;
+	self->holds_itself = false;
 	engines_may_end();
-	if (hands_run(run_unref, agent))
+	if (hands_run(end_abandoned, abandoned))
 		return;
 	Py_BEGIN_ALLOW_THREADS;
-	tdr_agent_unref(agent);
+	end_abandoned(abandoned);
+	Py_END_ALLOW_THREADS;
+}
+
+/* Takes NULL. */
+static void drop_store(tdr_store *store)
+{
+	Py_BEGIN_ALLOW_THREADS;
+	tdr_store_unref(store);
 	Py_END_ALLOW_THREADS;
 }
 
@@ -313,12 +351,11 @@ static PyObject *agent_join(AgentObject *self, PyObject *args, PyObject *kwargs)
 	PyObject *store = NULL, *rank = NULL, *size = NULL;
 	struct operation *operation;
 	tdr_agent_options with;
+	tdr_agent *agent;
 	int64_t number;
 
 	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|OOO:join", keywords, &store, &rank, &size))
 		return NULL;
-	if (self->agent || self->left)
-		return PyErr_Format(PyExc_RuntimeError, "agent '%U' has joined before", self->name);
 	if (!options_from_python(self->options, &with) || !optional_int(rank, &number))
 		return NULL;
 	with.rank = rank && rank != Py_None ? number : with.rank;
@@ -328,16 +365,22 @@ static PyObject *agent_join(AgentObject *self, PyObject *args, PyObject *kwargs)
 		with.world_size = size == Py_None ? 0 : number;
 	if (store && store != Py_None && !(with.store = store_from_python(store)))
 		return NULL;
-	self->agent = make_agent(self, &with);
-	tdr_store_unref(with.store); /* the agent has its own reference */
-	if (!self->agent)
+	if (self->agent || self->left)
+		PyErr_Format(PyExc_RuntimeError, "agent '%U' has joined before", self->name);
+	agent = PyErr_Occurred() ? NULL : make_agent(self, &with);
+	drop_store(with.store); /* the agent has its own reference */
+	if (!agent)
 		return NULL;
-	operation = operation_new(self->agent, run_join);
+	self->agent = agent;
+	self->store = Py_XNewRef(store);
 	if (self->on_member) {
 		self->holds_itself = true;
 		Py_INCREF(self);
 	}
-	if (operation && operation_wait(operation)) {
+	operation = operation_new(agent, run_join);
+	if (operation)
+		operation->object = Py_NewRef(self); /* for as long as it goes on, should a signal end the wait */
+	if (operation && operation_wait(operation) > 0) {
 		operation_free(operation);
 		Py_RETURN_NONE;
 	}
@@ -384,11 +427,22 @@ static void run_shutdown(struct operation *operation)
 	forget_agent(self);
 }
 
+/* Drops the object, whose end may run Python code, while an exception may be set. */
+static void drop_object(PyObject **place)
+{
+	PyObject *type, *value, *traceback;
+
+	PyErr_Fetch(&type, &value, &traceback);
+	Py_CLEAR(*place);
+	PyErr_Restore(type, value, traceback);
+}
+
 /* Until the agent has left it goes on serving calls and making those that functions make. */
 static PyObject *leave(AgentObject *self, bool graceful, int64_t timeout_ms)
 {
 	tdr_agent *agent = agent_of(self);
 	struct operation *operation;
+	int done;
 
 	if (!agent)
 		return NULL;
@@ -402,12 +456,14 @@ static PyObject *leave(AgentObject *self, bool graceful, int64_t timeout_ms)
 	operation->timeout_ms = timeout_ms;
 	engines_may_end();
 	self->leaving = true;
-	if (!operation_wait(operation)) {
-		self->leaving = self->agent && PyErr_ExceptionMatches(PyExc_KeyboardInterrupt);
-		return NULL;
-	}
-	operation_free(operation);
-	Py_RETURN_NONE;
+	done = operation_wait(operation);
+	if (done == 0)
+		self->leaving = false;
+	else if (done > 0)
+		operation_free(operation);
+	if (done >= 0 && self->left)
+		drop_object(&self->store);
+	return done > 0 ? Py_NewRef(Py_None) : NULL;
 }
 
 static PyObject *agent_shutdown(AgentObject *self, PyObject *args, PyObject *kwargs)
@@ -471,7 +527,7 @@ static PyObject *agent_worker_info(AgentObject *self, PyObject *args, PyObject *
 
 static PyObject *agent_worker_infos(AgentObject *self, PyObject *unused)
 {
-	tdr_agent *agent = agent_of(self);
+	tdr_agent *agent = tdr_agent_ref(agent_of(self)); /* making objects may run Python code */
 	PyObject *list = agent ? PyList_New(0) : NULL;
 	tdr_worker worker;
 
@@ -482,6 +538,7 @@ static PyObject *agent_worker_infos(AgentObject *self, PyObject *unused)
 			Py_CLEAR(list);
 		Py_XDECREF(info);
 	}
+	drop_agent(agent);
 	return list;
 }
 
@@ -521,8 +578,8 @@ static PyObject *agent_barrier(AgentObject *self, PyObject *args, PyObject *kwar
 	double timeout = -1.0;
 	int64_t timeout_ms;
 
-	if (!agent_of(self) || !PyArg_ParseTupleAndKeywords(args, kwargs, "|Od:barrier", keywords, &names, &timeout) ||
-	    !timeout_from_python(timeout, &timeout_ms))
+	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|Od:barrier", keywords, &names, &timeout) ||
+	    !timeout_from_python(timeout, &timeout_ms) || !agent_of(self))
 		return NULL;
 	operation = operation_new(self->agent, run_barrier);
 	if (!operation)
@@ -532,7 +589,7 @@ static PyObject *agent_barrier(AgentObject *self, PyObject *args, PyObject *kwar
 		operation_free(operation);
 		return NULL;
 	}
-	if (!operation_wait(operation))
+	if (operation_wait(operation) <= 0)
 		return NULL;
 	operation_free(operation);
 	Py_RETURN_NONE;
@@ -546,9 +603,8 @@ static PyObject *agent_all_gather(AgentObject *self, PyObject *args, PyObject *k
 	double timeout = -1.0;
 	int64_t timeout_ms;
 
-	if (!agent_of(self) ||
-	    !PyArg_ParseTupleAndKeywords(args, kwargs, "O|Od:all_gather", keywords, &object, &names, &timeout) ||
-	    !timeout_from_python(timeout, &timeout_ms))
+	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|Od:all_gather", keywords, &object, &names, &timeout) ||
+	    !timeout_from_python(timeout, &timeout_ms) || !agent_of(self))
 		return NULL;
 	operation = operation_new(self->agent, run_all_gather);
 	if (!operation)
@@ -559,7 +615,7 @@ static PyObject *agent_all_gather(AgentObject *self, PyObject *args, PyObject *k
 		operation_free(operation);
 		return NULL;
 	}
-	if (!operation_wait(operation))
+	if (operation_wait(operation) <= 0)
 		return NULL;
 	result = python_from_value(operation->value);
 	operation_free(operation);
@@ -579,14 +635,14 @@ static PyObject *agent_delete_all_rrefs(AgentObject *self, PyObject *args)
 	double timeout = -1.0;
 	int64_t timeout_ms;
 
-	if (!agent_of(self) || !PyArg_ParseTuple(args, "|d:delete_all_rrefs", &timeout) ||
-	    !timeout_from_python(timeout, &timeout_ms))
+	if (!PyArg_ParseTuple(args, "|d:delete_all_rrefs", &timeout) || !timeout_from_python(timeout, &timeout_ms) ||
+	    !agent_of(self))
 		return NULL;
 	operation = operation_new(self->agent, run_delete_all);
 	if (!operation)
 		return NULL;
 	operation->timeout_ms = timeout_ms;
-	if (!operation_wait(operation))
+	if (operation_wait(operation) <= 0)
 		return NULL;
 	operation_free(operation);
 	Py_RETURN_NONE;
@@ -735,7 +791,7 @@ static PyObject *agent_repr(AgentObject *self)
 static int traverse_agent(AgentObject *self, visitproc visit, void *arg)
 {
 	Py_VISIT(Py_TYPE(self));
-	Py_VISIT(self->options);
+	Py_VISIT(self->store);
 	Py_VISIT(self->prepared);
 	Py_VISIT(self->on_member);
 	return 0;
@@ -743,7 +799,7 @@ static int traverse_agent(AgentObject *self, visitproc visit, void *arg)
 
 static int clear_agent(AgentObject *self)
 {
-	Py_CLEAR(self->options);
+	Py_CLEAR(self->store);
 	Py_CLEAR(self->prepared);
 	Py_CLEAR(self->on_member);
 	return 0;
@@ -758,6 +814,7 @@ static void dealloc_agent(AgentObject *self)
 		PyObject_ClearWeakRefs((PyObject *)self);
 	abandon(self);
 	clear_agent(self);
+	Py_XDECREF(self->options); /* strings and numbers */
 	Py_XDECREF(self->name);
 	type->tp_free(self);
 	Py_DECREF(type);

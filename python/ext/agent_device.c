@@ -45,15 +45,20 @@ bool device_map_set(tdr_agent *agent, PyObject *args)
 
 	if (!PyArg_ParseTuple(args, "sO!:set_device_map", &worker, &PyDict_Type, &map))
 		return false;
+	map = PyDict_Copy(map); /* an index may be any object with __index__, which may change the dict */
+	if (!map)
+		return false;
 	pairs = calloc((size_t)PyDict_GET_SIZE(map) + 1, sizeof(*pairs));
 	if (!pairs)
-		return PyErr_NoMemory();
+		PyErr_NoMemory();
+	good = pairs != NULL;
 	while (good && PyDict_Next(map, &position, &from, &to)) {
 		good = device_from_python(from, &pairs[count].from) && device_from_python(to, &pairs[count].to);
 		count++;
 	}
 	if (good)
 		status = tdr_agent_set_device_map(agent, worker, count, pairs);
+	Py_DECREF(map);
 	free(pairs);
 	if (status != TDR_OK)
 		raise_last(status);

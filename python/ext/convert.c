@@ -115,8 +115,13 @@ bool schema_arguments_from_python(PyObject *args, PyObject *kwargs, tdr_value **
 	while (good && kwargs && PyDict_Next(kwargs, &position, &key, &item)) {
 		const char *name = PyUnicode_AsUTF8(key);
 
+		/* To write one may run Python code, and so change the dict. */
+		Py_INCREF(key);
+		Py_INCREF(item);
 		value = name ? write_argument(&writer, item) : NULL;
 		good = value && (status = tdr_dict_set(dict, name, value)) == TDR_OK;
+		Py_DECREF(item);
+		Py_DECREF(key);
 	}
 	if (status != TDR_OK)
 		raise_last(status);
@@ -169,6 +174,23 @@ static PyObject *read_arguments(struct reader *reader, tdr_value *args)
 	return tuple;
 }
 
+PyObject *tuple_from_values(size_t count, tdr_value *const values[])
+{
+	PyObject *tuple = PyTuple_New((Py_ssize_t)count);
+	struct reader reader = {{0}, {0}};
+
+	for (size_t i = 0; tuple && i < count; i++) {
+		PyObject *item = read_value(&reader, values[i]);
+
+		if (item)
+			PyTuple_SET_ITEM(tuple, (Py_ssize_t)i, item);
+		else
+			Py_CLEAR(tuple);
+	}
+	reader_fini(&reader);
+	return tuple;
+}
+
 bool arguments_to_python(tdr_value *args, tdr_value *kwargs, PyObject **ret_args, PyObject **ret_kwargs)
 {
 	struct reader reader = {{0}, {0}};
@@ -187,6 +209,8 @@ bool arguments_to_python(tdr_value *args, tdr_value *kwargs, PyObject **ret_args
 	if (tuple && kwargs && tdr_value_count(kwargs) > 0)
 		dict = read_value(&reader, kwargs);
 	reader_fini(&reader);
+	if (dict && !PyDict_Check(dict))
+		PyErr_SetString(PyExc_ValueError, "malformed keyword arguments came");
 	if (!tuple || PyErr_Occurred()) {
 		Py_XDECREF(tuple);
 		Py_XDECREF(dict);

@@ -58,9 +58,8 @@ bool add_gil_wait(PyObject *info);
 /* For atexit: closes the gate that python_enter passes. */
 PyObject *python_close(PyObject *module, PyObject *unused);
 
-/* Once, when the module is imported; and in a child made by fork(). */
+/* Once, when the module is imported. */
 void gil_init(void);
-void gil_after_fork(void);
 
 /* ---- hands.c: threads for what may block ---- */
 
@@ -155,6 +154,9 @@ bool schema_arguments_from_python(PyObject *args, PyObject *kwargs, tdr_value **
 /* The reverse: a new tuple and a new dict (NULL: none). `args` and `kwargs` are borrowed and may be NULL. */
 bool arguments_to_python(tdr_value *args, tdr_value *kwargs, PyObject **ret_args, PyObject **ret_kwargs);
 
+/* Values (borrowed) of one message as a tuple: those that view one memory still do. */
+PyObject *tuple_from_values(size_t count, tdr_value *const values[]);
+
 /*
  * Bytes of a user's pickler (with the tensors that go beside them, a sequence, and references, a sequence of PyRRef; NULL: none) as
  * the value that pickled_from_python would give.
@@ -226,11 +228,6 @@ bool future_like(PyObject *object);
 PyObject *future_result(PyObject *future);
 int future_init(PyObject *module);
 
-/* ---- rref.c ---- */
-
-extern PyTypeObject *rref_type;
-
-/* A PyRRef. Takes over the reference to `rref`, also when it fails. */
 /* Tells the future of a call that nobody has asked about from those that are nobody's business: see unheard.c. */
 void future_expect(PyObject *future);
 
@@ -254,6 +251,11 @@ tdr_future *unheard_take(struct unheard *self);
 void unheard_abandon(tdr_future *call);
 int unheard_init(PyObject *module);
 
+/* ---- rref.c ---- */
+
+extern PyTypeObject *rref_type;
+
+/* A PyRRef. Takes over the reference to `rref`, also when it fails. */
 PyObject *rref_object(tdr_rref *rref);
 
 /* The same of what rpc.remote() has made: its uses fail once the time for its creation is over. */
@@ -297,6 +299,23 @@ bool name_is_resolved(const char *name);
 #define OBJECT_TYPE "python::object"
 tdr_value *value_of_object(PyObject *object);
 
+/* A way to make a value of what a function returns: value_of_object, schema_value_from_python. */
+typedef tdr_value *(*value_converter)(PyObject *object);
+
+/*
+ * Takes the exception that is set, that a function called by others has raised, and prints it, as what somebody looks for first on the
+ * worker: see exception_take. `ret_report` is the traceback, and on which worker.
+ */
+void failure_take(tdr_worker self, char **ret_text, char **ret_report, tdr_value **ret_detail);
+
+/* ---- coroutine.c: functions defined with `async def` ---- */
+
+/*
+ * Runs a coroutine in the agent's event loop; what it returns answers the call, as `convert` has it. A call that the caller cancels
+ * cancels it. False: an exception, and the call is still to be answered.
+ */
+bool answer_by_coroutine(tdr_call *call, tdr_agent *agent, PyObject *coroutine, value_converter convert);
+
 /* ---- name.c: callables by name ---- */
 
 /*
@@ -319,6 +338,7 @@ extern PyTypeObject *agent_type;
 typedef struct AgentObject {
 	PyObject_HEAD tdr_agent *agent; /* from join to shutdown */
 	PyObject *name;
+	PyObject *store;     /* what it has joined by, while there is an agent: it may host what the library's store needs */
 	PyObject *options;   /* a dict, for when the agent is made */
 	PyObject *prepared;  /* a list of (method, arguments): what has to be done before joining */
 	PyObject *on_member; /* called for members that come and go; NULL: none */
@@ -352,8 +372,11 @@ struct operation {
 struct operation *operation_new(tdr_agent *agent, void (*run)(struct operation *operation));
 bool operation_take_names(struct operation *operation, PyObject *names); /* None (all), or an iterable of str */
 
-/* Runs it and waits. False: an exception, of the operation's failure or of a signal's handler; then it is freed. */
-bool operation_wait(struct operation *operation);
+/*
+ * Runs it and waits. 1: it is done; 0: an exception, of its failure, and it is freed; -1: an exception, of a signal's handler: it goes
+ * on by itself, and is freed at its end.
+ */
+int operation_wait(struct operation *operation);
 void operation_free(struct operation *operation);
 
 /* Its parts, for run_interruptibly, with the operation as the context; and its failure as an exception: false where there was none. */

@@ -9,6 +9,7 @@
  */
 #include "ext.h"
 
+#include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -23,6 +24,14 @@ static _Atomic bool agent_ended;
 static atomic_int entering; /* threads between the gate and the GIL */
 /* The signals that were blocked where the module was imported: in threads of the library's all of them are. */
 static sigset_t program_mask;
+
+/* Objects that nobody needs, to be dropped by a thread that has the GIL. */
+struct doomed {
+	struct doomed *next;
+	PyObject *object;
+};
+
+static struct doomed *_Atomic doomed; /* who adds the first has bury called */
 
 /* How long threads waited for the GIL, where that is measured. */
 static _Atomic bool measuring;
@@ -63,9 +72,17 @@ static void drop_thread_state(void *context)
 	PyThreadState_DeleteCurrent();
 }
 
+/* What the parent's threads were at is theirs. */
+static void after_fork_in_child(void)
+{
+	atomic_store(&doomed, NULL);
+	atomic_store(&entering, 0);
+}
+
 void gil_init(void)
 {
 	pthread_sigmask(SIG_SETMASK, NULL, &program_mask);
+	pthread_atfork(NULL, NULL, after_fork_in_child);
 }
 
 static uint64_t now_ns(void)
@@ -123,12 +140,13 @@ bool python_is_main_thread(void)
 
 /* ---- objects that are dropped where Python cannot run ---- */
 
-struct doomed {
-	struct doomed *next;
-	PyObject *object;
-};
+/* Whether this thread has the GIL. PyGILState_Check says so of every thread once the program has made a subinterpreter. */
+static bool has_gil(void)
+{
+	PyThreadState *state = PyGILState_GetThisThreadState();
 
-static struct doomed *_Atomic doomed; /* who adds the first has bury called */
+	return state && state == _PyThreadState_UncheckedGet();
+}
 
 static void bury(void *unused)
 {
@@ -154,7 +172,7 @@ void python_decref(PyObject *object)
 
 	if (!object || python_is_closing())
 		return;
-	if (PyGILState_Check()) {
+	if (has_gil()) {
 		Py_DECREF(object);
 		return;
 	}
@@ -168,12 +186,6 @@ void python_decref(PyObject *object)
 	} while (!atomic_compare_exchange_weak(&doomed, &before, entry));
 	if (!before && !hands_run(bury, NULL)) /* the entry may be gone by now */
 		bury(NULL);
-}
-
-void gil_after_fork(void)
-{
-	atomic_store(&doomed, NULL); /* the parent's thread buries them */
-	atomic_store(&entering, 0);
 }
 
 /* ---- the end ---- */

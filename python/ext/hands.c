@@ -52,7 +52,6 @@ static void after_fork_in_child(void)
 	hands.first = NULL;
 	hands.last = &hands.first;
 	hands.nqueued = hands.nidle = hands.nthreads = 0;
-	gil_after_fork();
 }
 
 static void hands_init(void)

@@ -62,14 +62,14 @@ bool operation_raise(struct operation *operation)
 	return true;
 }
 
-bool operation_wait(struct operation *operation)
+int operation_wait(struct operation *operation)
 {
 	if (run_interruptibly(operation_work, operation, operation_release) < 0)
-		return false;
+		return -1;
 	if (!operation_raise(operation))
-		return true;
+		return 1;
 	operation_free(operation);
-	return false;
+	return 0;
 }
 
 bool operation_take_names(struct operation *operation, PyObject *names)
@@ -82,19 +82,19 @@ bool operation_take_names(struct operation *operation, PyObject *names)
 	if (!list)
 		return false;
 	operation->names = calloc((size_t)PyList_GET_SIZE(list) + 1, sizeof(*operation->names));
-	for (Py_ssize_t i = 0; operation->names && i < PyList_GET_SIZE(list); i++) {
+	if (!operation->names)
+		PyErr_NoMemory();
+	for (Py_ssize_t i = 0; !PyErr_Occurred() && i < PyList_GET_SIZE(list); i++) {
 		PyObject *item = PyList_GET_ITEM(list, i);
 		const char *name = PyUnicode_Check(item) ? PyUnicode_AsUTF8(item) : NULL;
 
-		if (!name) {
-			if (!PyErr_Occurred())
-				PyErr_Format(PyExc_TypeError, "the names of workers are strings, not %R", item);
-			Py_DECREF(list);
-			return false;
-		}
-		operation->names[i] = strdup(name);
-		operation->nnames++;
+		if (name && (operation->names[i] = strdup(name)))
+			operation->nnames++;
+		else if (name)
+			PyErr_NoMemory();
+		else if (!PyErr_Occurred())
+			PyErr_Format(PyExc_TypeError, "the names of workers are strings, not %R", item);
 	}
 	Py_DECREF(list);
-	return true;
+	return !PyErr_Occurred();
 }

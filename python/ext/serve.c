@@ -29,6 +29,7 @@ struct registered {
 /* A call whose result comes later. */
 struct pending {
 	tdr_call *call; /* counted */
+	value_converter convert;
 	tdr_worker self;
 	char name[128]; /* the worker's: the agent may be gone by then */
 };
@@ -86,20 +87,18 @@ tdr_value *value_of_object(PyObject *object)
 /* Prints what a function raised, as the place where somebody looks for it first. */
 static void print_failure(const char *report)
 {
-	PyObject *file = PySys_GetObject("stderr"); /* borrowed */
+	PyObject *file = Py_XNewRef(PySys_GetObject("stderr"));
 
 	if (file && file != Py_None && (PyFile_WriteString(report, file) < 0 || PyFile_WriteString("\n", file) < 0))
 		PyErr_Clear();
+	Py_XDECREF(file);
 }
 
-/* Fails the call with the exception that is set. With the GIL, which is let go meanwhile. */
-static tdr_status fail_with_exception(tdr_call *call, tdr_worker self)
+void failure_take(tdr_worker self, char **ret_text, char **ret_report, tdr_value **ret_detail)
 {
-	char *text, *traceback, *report = NULL;
-	tdr_value *detail;
-	tdr_status status;
+	char *traceback, *report = NULL;
 
-	exception_take(&text, &traceback, &detail);
+	exception_take(ret_text, &traceback, ret_detail);
 	if (traceback) {
 		size_t size = strlen(traceback) + strlen(self.name) + 64;
 
@@ -110,19 +109,30 @@ static tdr_status fail_with_exception(tdr_call *call, tdr_worker self)
 			print_failure(report);
 		}
 	}
+	PyMem_RawFree(traceback);
+	*ret_report = report;
+}
+
+/* Fails the call with the exception that is set. With the GIL, which is let go meanwhile. */
+static tdr_status fail_with_exception(tdr_call *call, tdr_worker self)
+{
+	char *text, *report;
+	tdr_value *detail;
+	tdr_status status;
+
+	failure_take(self, &text, &report, &detail);
 	Py_BEGIN_ALLOW_THREADS;
 	status = tdr_call_fail(call, TDR_EREMOTE, text ? text : "an exception", report, detail);
 	Py_END_ALLOW_THREADS;
 	PyMem_RawFree(report);
 	PyMem_RawFree(text);
-	PyMem_RawFree(traceback);
 	return status;
 }
 
 /* Returns `result` (given away), or fails with the exception that is set where it is NULL. */
-static tdr_status finish(tdr_call *call, tdr_worker self, PyObject *result)
+static tdr_status finish(tdr_call *call, tdr_worker self, PyObject *result, value_converter convert)
 {
-	tdr_value *value = result ? value_of_object(result) : NULL;
+	tdr_value *value = result ? convert(result) : NULL;
 	tdr_status status;
 
 	Py_XDECREF(result);
@@ -136,7 +146,7 @@ static tdr_status finish(tdr_call *call, tdr_worker self, PyObject *result)
 
 /* ---- results that come later ---- */
 
-static struct pending *pending_new(tdr_call *call, tdr_worker self)
+static struct pending *pending_new(tdr_call *call, tdr_worker self, value_converter convert)
 {
 	struct pending *pending = malloc(sizeof(*pending));
 
@@ -144,7 +154,7 @@ static struct pending *pending_new(tdr_call *call, tdr_worker self)
 		PyErr_NoMemory();
 		return NULL;
 	}
-	*pending = (struct pending){.call = tdr_call_ref(call), .self = self};
+	*pending = (struct pending){.call = tdr_call_ref(call), .convert = convert, .self = self};
 	snprintf(pending->name, sizeof(pending->name), "%s", self.name);
 	pending->self.name = pending->name;
 	tdr_call_defer(call);
@@ -165,7 +175,7 @@ static void future_completed(PyObject *future, void *context)
 	struct pending *pending = context;
 
 	if (future)
-		(void)finish(pending->call, pending->self, future_result(future));
+		(void)finish(pending->call, pending->self, future_result(future), pending->convert);
 	pending_free(pending);
 }
 
@@ -192,37 +202,18 @@ static PyObject *foreign_completed(PyObject *capsule, PyObject *future)
 	struct pending *pending = pending_take(capsule);
 
 	if (pending) {
-		(void)finish(pending->call, pending->self, PyObject_CallMethod(future, "value", NULL));
+		(void)finish(pending->call, pending->self, PyObject_CallMethod(future, "value", NULL),
+		             pending->convert);
 		pending_free(pending);
 	}
 	Py_RETURN_NONE;
 }
 
-/* done(result, exception) of a coroutine. */
-static PyObject *coroutine_completed(PyObject *capsule, PyObject *args)
+/* A Python function that completes the call with the future that it is called with. */
+static PyObject *callback_for(tdr_call *call, tdr_worker self, value_converter convert)
 {
-	struct pending *pending;
-	PyObject *result, *exception;
-
-	if (!PyArg_ParseTuple(args, "OO", &result, &exception))
-		return NULL;
-	pending = pending_take(capsule);
-	if (!pending)
-		Py_RETURN_NONE;
-	if (exception == Py_None) {
-		(void)finish(pending->call, pending->self, Py_NewRef(result));
-	} else {
-		PyErr_SetObject((PyObject *)Py_TYPE(exception), exception);
-		(void)finish(pending->call, pending->self, NULL);
-	}
-	pending_free(pending);
-	Py_RETURN_NONE;
-}
-
-/* A Python function over `definition` that completes the call. */
-static PyObject *callback_for(PyMethodDef *definition, tdr_call *call, tdr_worker self)
-{
-	struct pending *pending = pending_new(call, self);
+	static PyMethodDef definition = {"completed", foreign_completed, METH_O, NULL};
+	struct pending *pending = pending_new(call, self, convert);
 	PyObject *capsule, *function;
 
 	if (!pending)
@@ -232,15 +223,14 @@ static PyObject *callback_for(PyMethodDef *definition, tdr_call *call, tdr_worke
 		pending_free(pending);
 		return NULL;
 	}
-	function = PyCFunction_New(definition, capsule);
+	function = PyCFunction_New(&definition, capsule);
 	Py_DECREF(capsule);
 	return function;
 }
 
-static tdr_status finish_by_foreign(tdr_call *call, tdr_worker self, PyObject *future)
+static tdr_status finish_by_foreign(tdr_call *call, tdr_worker self, PyObject *future, value_converter convert)
 {
-	static PyMethodDef definition = {"completed", foreign_completed, METH_O, NULL};
-	PyObject *callback = callback_for(&definition, call, self), *result;
+	PyObject *callback = callback_for(call, self, convert), *result;
 
 	result = callback ? PyObject_CallMethod(future, "add_done_callback", "O", callback) : NULL;
 	Py_XDECREF(callback);
@@ -249,7 +239,7 @@ static tdr_status finish_by_foreign(tdr_call *call, tdr_worker self, PyObject *f
 }
 
 /* What a function gave that is marked to return a future. `future` is borrowed. */
-static tdr_status finish_by_future(tdr_call *call, tdr_worker self, PyObject *future)
+static tdr_status finish_by_future(tdr_call *call, tdr_worker self, PyObject *future, value_converter convert)
 {
 	struct pending *pending;
 
@@ -265,28 +255,13 @@ static tdr_status finish_by_future(tdr_call *call, tdr_worker self, PyObject *fu
 		return fail_with_exception(call, self);
 	}
 	if (!future_check(future))
-		return finish_by_foreign(call, self, future);
-	pending = pending_new(call, self);
+		return finish_by_foreign(call, self, future, convert);
+	pending = pending_new(call, self, convert);
 	if (pending && future_on_done(future, future_completed, pending) == 0)
 		return TDR_OK;
 	if (pending)
 		pending_free(pending);
 	return fail_with_exception(call, self);
-}
-
-static tdr_status finish_by_coroutine(tdr_call *call, tdr_worker self, PyObject *coroutine)
-{
-	static PyMethodDef definition = {"completed", coroutine_completed, METH_VARARGS, NULL};
-	PyObject *module = PyImport_ImportModule("tendril._asyncio"), *callback = NULL, *result = NULL;
-
-	if (module)
-		callback = callback_for(&definition, call, self);
-	if (callback)
-		result = PyObject_CallMethod(module, "run", "sOO", self.name, coroutine, callback);
-	Py_XDECREF(callback);
-	Py_XDECREF(module);
-	Py_XDECREF(result);
-	return result ? TDR_OK : fail_with_exception(call, self);
 }
 
 /* ---- calling ---- */
@@ -327,19 +302,21 @@ static bool returns_future(PyObject *callable)
 	return PyObject_HasAttrString(callable, ASYNC_ATTRIBUTE);
 }
 
-static tdr_status call_python(tdr_call *call, tdr_worker self, PyObject *callable, PyObject *args, PyObject *kwargs)
+static tdr_status call_python(tdr_call *call, tdr_agent *agent, PyObject *callable, PyObject *args, PyObject *kwargs,
+                              value_converter convert)
 {
+	tdr_worker self = tdr_agent_worker(agent);
 	PyObject *result = invoke(callable, args, kwargs);
 	tdr_status status;
 
 	if (!result)
 		return fail_with_exception(call, self);
 	if (returns_future(callable))
-		status = finish_by_future(call, self, result);
-	else if (PyCoro_CheckExact(result))
-		status = finish_by_coroutine(call, self, result);
+		status = finish_by_future(call, self, result, convert);
+	else if (!PyCoro_CheckExact(result))
+		return finish(call, self, result, convert);
 	else
-		return finish(call, self, result);
+		status = answer_by_coroutine(call, agent, result, convert) ? TDR_OK : fail_with_exception(call, self);
 	Py_DECREF(result);
 	return status;
 }
@@ -348,7 +325,7 @@ static tdr_status call_python(tdr_call *call, tdr_worker self, PyObject *callabl
 static bool unpickle_call(tdr_call *call, PyObject **ret_callable, PyObject **ret_args, PyObject **ret_kwargs)
 {
 	tdr_value *args = tdr_arg(call, 0);
-	PyObject *object, *sequence;
+	PyObject *object, *sequence, *kwargs;
 
 	if (tdr_value_count(args) != 1) {
 		PyErr_SetString(PyExc_TypeError,
@@ -369,10 +346,16 @@ static bool unpickle_call(tdr_call *call, PyObject **ret_callable, PyObject **re
 		Py_DECREF(sequence);
 		return false;
 	}
+	kwargs = PySequence_Fast_GET_ITEM(sequence, 2);
+	if (kwargs != Py_None && !PyDict_Check(kwargs)) {
+		PyErr_Format(PyExc_TypeError, "python::pickled takes a dict as kwargs, not a %s",
+		             Py_TYPE(kwargs)->tp_name);
+		Py_DECREF(sequence);
+		return false;
+	}
 	*ret_callable = Py_NewRef(PySequence_Fast_GET_ITEM(sequence, 0));
+	*ret_kwargs = kwargs == Py_None ? NULL : Py_NewRef(kwargs);
 	*ret_args = PySequence_Tuple(PySequence_Fast_GET_ITEM(sequence, 1));
-	*ret_kwargs =
-	    PySequence_Fast_GET_ITEM(sequence, 2) == Py_None ? NULL : Py_NewRef(PySequence_Fast_GET_ITEM(sequence, 2));
 	Py_DECREF(sequence);
 	return *ret_args;
 }
@@ -395,7 +378,8 @@ static tdr_status serve(tdr_call *call, void *context)
 		callable = callable_of_name(name);
 		found = callable && arguments_to_python(tdr_arg(call, 0), tdr_arg(call, 1), &args, &kwargs);
 	}
-	status = found ? call_python(call, self, callable, args, kwargs) : fail_with_exception(call, self);
+	status = found ? call_python(call, context, callable, args, kwargs, value_of_object)
+	               : fail_with_exception(call, self);
 	Py_XDECREF(callable);
 	Py_XDECREF(args);
 	Py_XDECREF(kwargs);
@@ -407,35 +391,20 @@ static tdr_status serve(tdr_call *call, void *context)
 
 static PyObject *positional_arguments(tdr_call *call)
 {
-	Py_ssize_t count = (Py_ssize_t)tdr_arg_count(call);
-	PyObject *args = PyTuple_New(count);
+	size_t count = tdr_arg_count(call);
+	tdr_value **values = PyMem_New(tdr_value *, count + 1);
+	PyObject *args;
 
-	for (Py_ssize_t i = 0; args && i < count; i++) {
-		PyObject *item = python_from_value(tdr_arg(call, (size_t)i));
-
-		if (!item)
-			Py_CLEAR(args);
-		else
-			PyTuple_SET_ITEM(args, i, item);
-	}
+	if (!values)
+		return PyErr_NoMemory();
+	for (size_t i = 0; i < count; i++)
+		values[i] = tdr_arg(call, i);
+	args = tuple_from_values(count, values);
+	PyMem_Free(values);
 	return args;
 }
 
-/* The result is converted here, so that the library can check it against the schema. */
-static tdr_status finish_typed(tdr_call *call, tdr_worker self, PyObject *result)
-{
-	tdr_value *value = result ? schema_value_from_python(result) : NULL;
-	tdr_status status;
-
-	Py_XDECREF(result);
-	if (!value)
-		return fail_with_exception(call, self);
-	Py_BEGIN_ALLOW_THREADS;
-	status = tdr_return(call, value);
-	Py_END_ALLOW_THREADS;
-	return status;
-}
-
+/* The result is converted at once, so that the library can check it against the schema. */
 static tdr_status serve_registered(tdr_call *call, void *context)
 {
 	const struct registered *registered = context;
@@ -450,7 +419,9 @@ static tdr_status serve_registered(tdr_call *call, void *context)
 		args = positional_arguments(call);
 	else if (!arguments_to_python(tdr_arg(call, 0), tdr_arg(call, 1), &args, &kwargs))
 		args = NULL;
-	status = finish_typed(call, self, args ? PyObject_Call(registered->callable, args, kwargs) : NULL);
+	status = args ? call_python(call, registered->agent, registered->callable, args, kwargs,
+	                            schema_value_from_python)
+	              : fail_with_exception(call, self);
 	Py_XDECREF(args);
 	Py_XDECREF(kwargs);
 	python_leave(state);
@@ -514,7 +485,8 @@ static tdr_status serve_resolved(tdr_call *call, void *context)
 		return tdr_fail(call, TDR_ESHUTDOWN, "the Python interpreter of worker '%s' is going down", self.name);
 	callable = PyObject_CallFunction(registered->callable, "s", tdr_call_function_name(call));
 	found = callable && arguments_to_python(tdr_arg(call, 0), tdr_arg(call, 1), &args, &kwargs);
-	status = found ? call_python(call, self, callable, args, kwargs) : fail_with_exception(call, self);
+	status = found ? call_python(call, registered->agent, callable, args, kwargs, value_of_object)
+	               : fail_with_exception(call, self);
 	Py_XDECREF(callable);
 	Py_XDECREF(args);
 	Py_XDECREF(kwargs);
