@@ -71,6 +71,9 @@ PyObject *read_value(struct reader *reader, tdr_value *value);
 /* A tensor as torch's, where the program uses torch; else as numpy's; else as our own. */
 PyObject *read_tensor(struct reader *reader, tdr_tensor *tensor);
 
+/* Whether its memory is the bytes themselves, for this machine's processor to read. */
+bool is_tensor_of_bytes(tdr_tensor *tensor);
+
 /* ---- storage.c: memory of Python's objects ---- */
 
 /*

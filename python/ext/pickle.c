@@ -300,12 +300,6 @@ struct pickle {
 	tdr_tensor *const *tensors; /* and then the buffers */
 };
 
-static bool is_bytes_tensor(tdr_tensor *tensor)
-{
-	return tdr_tensor_dtype(tensor) == TDR_U8 && tdr_tensor_ndim(tensor) == 1 && tdr_tensor_is_contiguous(tensor) &&
-	       tdr_tensor_device(tensor).type == TDR_CPU;
-}
-
 static bool parse(tdr_value *object, struct pickle *ret_pickle)
 {
 	const struct pickle_lead *lead;
@@ -326,7 +320,7 @@ static bool parse(tdr_value *object, struct pickle *ret_pickle)
 	if (wanted != count || pickle.ntensors > size - sizeof(*lead))
 		return false;
 	for (size_t i = pickle.ntensors; i < count; i++)
-		if (!is_bytes_tensor(pickle.tensors[i]))
+		if (!is_tensor_of_bytes(pickle.tensors[i]))
 			return false;
 	pickle.kinds = (const uint8_t *)(lead + 1);
 	pickle.stream = pickle.kinds + pickle.ntensors;
@@ -383,6 +377,16 @@ static PyObject *read_refs(struct reader *reader, tdr_value *value)
 	return list;
 }
 
+/* Takes the bytes away from who may still have the stream, such as a traceback. An exception is set. */
+static void release_stream(PyObject *stream)
+{
+	PyObject *type, *error, *traceback;
+
+	PyErr_Fetch(&type, &error, &traceback);
+	Py_XDECREF(PyObject_CallMethod(stream, "release", NULL));
+	PyErr_Restore(type, error, traceback);
+}
+
 PyObject *read_pickle(struct reader *reader, tdr_value *value)
 {
 	static PyObject *function;
@@ -402,6 +406,8 @@ PyObject *read_pickle(struct reader *reader, tdr_value *value)
 		loads = pickle_function(&function, "_loads");
 	if (loads)
 		object = PyObject_CallFunctionObjArgs(loads, stream, tensors, buffers, refs, NULL);
+	if (stream && !object)
+		release_stream(stream);
 	Py_XDECREF(stream);
 	Py_XDECREF(refs);
 	Py_XDECREF(buffers);

@@ -156,13 +156,18 @@ PyObject *read_tensor(struct reader *reader, tdr_tensor *tensor)
 	return tensor_object(tensor);
 }
 
+bool is_tensor_of_bytes(tdr_tensor *tensor)
+{
+	return tdr_tensor_dtype(tensor) == TDR_U8 && tdr_tensor_ndim(tensor) == 1 && tdr_tensor_is_contiguous(tensor) &&
+	       tdr_tensor_device(tensor).type == TDR_CPU;
+}
+
 /* Bytes that came in the object, or in a tensor beside it. */
 static bool object_bytes(const void **data, size_t *size, size_t ntensors, tdr_tensor *const tensors[])
 {
 	if (ntensors == 0)
 		return true;
-	if (ntensors != 1 || *size != 0 || tdr_tensor_dtype(tensors[0]) != TDR_U8 || tdr_tensor_ndim(tensors[0]) != 1 ||
-	    !tdr_tensor_is_contiguous(tensors[0]))
+	if (ntensors != 1 || *size != 0 || !is_tensor_of_bytes(tensors[0]))
 		return false;
 	*data = tdr_tensor_data(tensors[0]);
 	*size = (size_t)tdr_tensor_numel(tensors[0]);

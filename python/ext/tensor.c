@@ -52,7 +52,8 @@ PyObject *tuple_of_sizes(const int64_t *items, size_t ndim, int64_t factor)
 	PyObject *tuple = PyTuple_New((Py_ssize_t)ndim);
 
 	for (size_t i = 0; tuple && i < ndim; i++) {
-		PyObject *item = PyLong_FromLongLong(items[i] * factor);
+		/* The stride of a dimension of one item may be any number. */
+		PyObject *item = PyLong_FromLongLong((int64_t)((uint64_t)items[i] * (uint64_t)factor));
 
 		if (item)
 			PyTuple_SET_ITEM(tuple, (Py_ssize_t)i, item);
@@ -86,25 +87,33 @@ PyObject *reader_buffer(struct reader *reader, tdr_storage *storage)
 
 /* ---- DLPack ---- */
 
-static void capsule_free(PyObject *capsule)
+static void free_managed(struct DLManagedTensor *managed)
 {
 	tdr_tensor *tensor;
-	struct DLManagedTensor *managed;
 
-	/* Who takes the tensor renames the capsule, and frees it. */
-	if (!PyCapsule_IsValid(capsule, "dltensor"))
-		return;
-	managed = PyCapsule_GetPointer(capsule, "dltensor");
 	if (tdr_tensor_from_dlpack(managed, &tensor) == TDR_OK)
 		tdr_tensor_unref(tensor);
+}
+
+static void capsule_free(PyObject *capsule)
+{
+	/* Who takes the tensor renames the capsule, and frees it. */
+	if (PyCapsule_IsValid(capsule, "dltensor"))
+		free_managed(PyCapsule_GetPointer(capsule, "dltensor"));
 }
 
 PyObject *dlpack_capsule(tdr_tensor *tensor)
 {
 	struct DLManagedTensor *managed;
 	tdr_status status = tdr_tensor_to_dlpack(tensor, &managed);
+	PyObject *capsule;
 
-	return status == TDR_OK ? PyCapsule_New(managed, "dltensor", capsule_free) : raise_last(status);
+	if (status != TDR_OK)
+		return raise_last(status);
+	capsule = PyCapsule_New(managed, "dltensor", capsule_free);
+	if (!capsule)
+		free_managed(managed);
+	return capsule;
 }
 
 bool dlpack_check(PyObject *object)

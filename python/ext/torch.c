@@ -226,6 +226,9 @@ static Py_ssize_t read_sizes(PyObject *object, PyObject *method, int64_t ret_siz
 	PyObject *tuple = PyObject_CallMethodNoArgs(object, method);
 	Py_ssize_t count = tuple && PyTuple_Check(tuple) ? PyTuple_GET_SIZE(tuple) : -1;
 
+	if (tuple && count < 0)
+		PyErr_Format(PyExc_TypeError, "%S() of a tensor gave a %s, not a tuple", method,
+		             Py_TYPE(tuple)->tp_name);
 	if (count > TDR_MAX_DIMS) {
 		PyErr_Format(PyExc_ValueError, "a tensor of %zd dimensions cannot be sent: at most %d can", count,
 		             TDR_MAX_DIMS);

@@ -91,8 +91,14 @@ static tdr_value *write_int(PyObject *object)
 	int overflow;
 	long long number = PyLong_AsLongLongAndOverflow(object, &overflow);
 
-	if (overflow)
-		return write_big_int(object);
+	if (overflow) {
+		tdr_value *value;
+
+		Py_INCREF(object);
+		value = write_big_int(object);
+		Py_DECREF(object);
+		return value;
+	}
 	return number == -1 && PyErr_Occurred() ? NULL : tdr_int(number);
 }
 
