@@ -75,22 +75,24 @@ bool timeout_from_python(double seconds, int64_t *ret_timeout_ms)
 
 /* ---- errors of the far side, as exceptions ---- */
 
-/* The exception that `type` makes of `text`, with the far side's traceback as its cause. A new reference, or NULL. */
-static PyObject *make_exception(PyObject *type, const char *text, const char *traceback)
+/* An exception of `type` with a text that came from elsewhere. A new reference, or NULL. */
+static PyObject *exception_with(PyObject *type, const char *text)
 {
 	PyObject *message = PyUnicode_DecodeUTF8(text, (Py_ssize_t)strlen(text), "replace");
 	PyObject *exception = message ? PyObject_CallOneArg(type, message) : NULL;
 
 	Py_XDECREF(message);
-	if (exception && traceback && PyExceptionInstance_Check(exception)) {
-		PyObject *cause = PyObject_CallFunction(remote_traceback, "s", traceback);
-
-		if (cause)
-			PyException_SetCause(exception, cause);
-		else
-			PyErr_Clear();
-	}
 	return exception;
+}
+
+/* Makes the far side's traceback, which may be NULL, the cause of an exception. */
+static void set_cause(PyObject *exception, const char *traceback)
+{
+	PyObject *cause = traceback ? exception_with(remote_traceback, traceback) : NULL;
+
+	if (cause)
+		PyException_SetCause(exception, cause);
+	PyErr_Clear();
 }
 
 /* The string under `key` of what describes an exception, or NULL. */
@@ -102,22 +104,20 @@ static const char *detail_string(tdr_value *detail, const char *key)
 	return value && tdr_value_get_string(value, &text, NULL) == TDR_OK ? text : NULL;
 }
 
-/* The exception as it was raised, where it came along and can be made again here; NULL without an exception otherwise. */
+/*
+ * The exception as it was raised, where it came along and can be made again here; NULL without an exception otherwise. What ends the far
+ * side's thread or process, such as SystemExit, is not to end this one's.
+ */
 static PyObject *original_exception(tdr_value *detail, const char *traceback)
 {
 	tdr_value *pickled = detail ? tdr_dict_get(detail, "pickled") : NULL;
 	PyObject *exception = pickled && !tdr_value_is_none(pickled) ? python_from_value(pickled) : NULL;
 
-	if (exception && !PyExceptionInstance_Check(exception))
+	if (exception && !PyObject_TypeCheck(exception, (PyTypeObject *)PyExc_Exception))
 		Py_CLEAR(exception);
 	PyErr_Clear();
-	if (exception && traceback) {
-		PyObject *cause = PyObject_CallFunction(remote_traceback, "s", traceback);
-
-		if (cause)
-			PyException_SetCause(exception, cause);
-		PyErr_Clear();
-	}
+	if (exception)
+		set_cause(exception, traceback);
 	return exception;
 }
 
@@ -161,11 +161,12 @@ PyObject *raise_status(tdr_status status, const char *text, const char *tracebac
 
 		if (!whole)
 			return PyErr_NoMemory();
-		exception = make_exception(type_of_call_error(status, detail), whole, traceback);
+		exception = exception_with(type_of_call_error(status, detail), whole);
 		PyMem_Free(whole);
+		if (!exception)
+			return NULL;
+		set_cause(exception, traceback);
 	}
-	if (!exception)
-		return NULL;
 	if (!PyObject_HasAttrString(exception, "status")) {
 		PyObject *name = PyUnicode_FromString(tdr_status_name(status));
 
@@ -366,6 +367,11 @@ static int exec_module(PyObject *module)
 	if (PyInterpreterState_Get() != PyInterpreterState_Main()) {
 		PyErr_SetString(PyExc_ImportError,
 		                "tendril cannot be used in a subinterpreter: import it in the main one");
+		return -1;
+	}
+	if (python_is_closing()) {
+		PyErr_SetString(PyExc_ImportError, "tendril cannot be imported again: the interpreter that it was "
+		                                   "imported in has ended, or is about to");
 		return -1;
 	}
 	if (!home) {

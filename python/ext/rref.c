@@ -65,6 +65,11 @@ static void unref_rref(void *rref)
 	tdr_rref_unref(rref);
 }
 
+static void unref_future(void *future)
+{
+	tdr_future_unref(future);
+}
+
 PyObject *rref_object(tdr_rref *rref)
 {
 	RRefObject *self;
@@ -418,7 +423,8 @@ static void dealloc_rref(RRefObject *self)
 	clear_rref(self);
 	type->tp_free(self);
 	Py_DECREF(type);
-	tdr_future_unref(creation); /* not the last reference: the rref has the future, too */
+	if (creation)
+		drop_handle(unref_future, creation);
 	if (rref)
 		drop_handle(unref_rref, rref);
 }
@@ -454,7 +460,7 @@ static PyMethodDef rref_methods[] = {
     {"_serialize", rref_serialize, METH_NOARGS,
      PyDoc_STR("_serialize($self)\n--\n\nA tuple, of which _deserialize makes a reference once, on any worker.")},
     {"_deserialize", rref_deserialize, METH_O | METH_STATIC,
-     PyDoc_STR("_deserialize(tuple)\n--\n\nThe reference of which _serialize has made a tuple.")},
+     PyDoc_STR("_deserialize(data, /)\n--\n\nThe reference of which _serialize has made a tuple.")},
     {"__getstate__", (PyCFunction)rref_getstate, METH_NOARGS, NULL},
     {"__setstate__", (PyCFunction)rref_setstate, METH_O, NULL},
     {NULL},

@@ -406,14 +406,12 @@ static PyObject *full_key(StoreObject *self, PyObject *key)
 
 static PyObject *full_keys(StoreObject *self, PyObject *keys)
 {
-	PyObject *list = PyList_New(PySequence_Fast_GET_SIZE(keys));
+	PyObject *list = PySequence_List(keys);
 
 	for (Py_ssize_t i = 0; list && i < PyList_GET_SIZE(list); i++) {
-		PyObject *full = full_key(self, PySequence_Fast_GET_ITEM(keys, i));
+		PyObject *full = full_key(self, PyList_GET_ITEM(list, i));
 
-		if (full)
-			PyList_SET_ITEM(list, i, full);
-		else
+		if (!full || PyList_SetItem(list, i, full) < 0)
 			Py_CLEAR(list);
 	}
 	return list;

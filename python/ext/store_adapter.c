@@ -618,8 +618,13 @@ tdr_store *store_from_python(PyObject *object)
 
 	if (store_is_native(object))
 		return tdr_store_ref(((StoreObject *)object)->store);
-	if (PyObject_TypeCheck(object, store_type) && ((StoreObject *)object)->below && !store_is_overridden(object))
-		return prefix_over((StoreObject *)object);
+	if (PyObject_TypeCheck(object, store_type) && ((StoreObject *)object)->below && !store_is_overridden(object)) {
+		if (Py_EnterRecursiveCall(" while looking for what a store stands on"))
+			return NULL;
+		store = prefix_over((StoreObject *)object);
+		Py_LeaveRecursiveCall();
+		return store;
+	}
 	store = client_of_torch(object);
 	return store || PyErr_Occurred() ? store : adapter_new(object);
 }
