@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""A seed says all: two processes, of different addresses and hashes, go through the same. A failure says how to see it."""
+"""A seed says all: two processes, unlike in addresses and hashes, go through the same. A failure says how to see it."""
 
 import subprocess
 import sys
