@@ -39,6 +39,7 @@ __all__ = [
     "AllGatherStates",
     "RRef",
     "get_worker_info",
+    "get_worker_infos",
     "method_factory",
     "new_method",
     "remote",
@@ -339,6 +340,18 @@ def get_worker_info(worker_name: Union[None, str, int] = None) -> WorkerInfo:
     """
     agent = _get_current_rpc_agent()
     return agent.get_worker_info() if worker_name is None else agent.get_worker_info(worker_name)
+
+
+@_require_initialized
+def get_worker_infos() -> list[WorkerInfo]:
+    """All members of the group as this worker knows them just now, in the order of their ids.
+
+    In a group whose members come and go, who has left or died is not among them any more.
+
+    Raises:
+        RuntimeError: this process is in no group.
+    """
+    return _get_current_rpc_agent().get_worker_infos()
 
 
 def _to_worker_info(to: Destination) -> WorkerInfo:
