@@ -5,6 +5,7 @@
 """
 
 import collections
+import importlib.util
 import os
 import pathlib
 import re
@@ -122,5 +123,61 @@ def valgrind():
         "--errors-for-leak-kinds=definite,possible", "--error-exitcode=9", f"{EXAMPLES}/digits", DIGITS, "2")
 
 
+# ---- in Python ----
+
+
+def need(module):
+    """Skips the test where a module of others is not installed."""
+    if not importlib.util.find_spec(module):
+        sys.exit(77)
+
+
+def python_digits():
+    need("numpy")
+    trainer = f"{sys.executable} {PROGRAMS}/digits.py {DIGITS}"
+    lines = run(3, "sh", "-c", f'if [ "$RANK" = 0 ]; then exec {EXAMPLES}/digits_server; else exec {trainer}; fi')
+    accuracy = re.search(r"360 test digits, accuracy ([0-9.]+)$", lines[-1])
+    check(accuracy and float(accuracy.group(1)) >= 0.90, lines)
+    check("2 trainers in Python pushed 1056 gradients to a model in C" in lines, lines)
+
+
+def python_torch_batching():
+    need("torch")
+    lines = run(4, sys.executable, "-m", "tendril.torch", f"{PROGRAMS}/torch_batching.py")
+    check("learnt 2.00 -3.00 0.50 1.00" in lines, lines)
+
+
+def python_async_calls():
+    lines = run(3, sys.executable, f"{PROGRAMS}/async_calls.py")
+    result = re.fullmatch(r"2000 answers; up to (\d+) questions were under way at once", lines[0])
+    check(result and int(result.group(1)) > 500, lines)
+
+
+def python_growing_group():
+    lines = run(5, sys.executable, f"{PROGRAMS}/growing_group.py")
+    gone, result = lines
+    check(gone == "worker4 is gone, and its task is given to others", lines)
+    check(result == "4 workers found 17984 primes below 200000", lines)
+
+
+def python_readme():
+    """The programs in README run as they stand there, and print what it says."""
+    text = (TOP / "README.md").read_text()
+    run_line = r"\$ tendril run -n (\d+) -- (.*?)\n"
+    programs = re.findall(rf"```python\n(# (\w+\.py)\n.*?)```\n+```\n{run_line}(.*?)```", text, re.DOTALL)
+    check(len(programs) >= 1, ["README has no program in Python, or not what it prints"])
+    for program, name, ranks, command, output in programs:
+        with tempfile.TemporaryDirectory() as directory:
+            (pathlib.Path(directory) / name).write_text(program)
+            words = command.replace(name, f"{directory}/{name}").split()
+            check(words[0] == "python3", [command])
+            lines = run(int(ranks), sys.executable, *words[1:])
+        expected = [re.sub(r"^\[\d+\] ?", "", line) for line in output.splitlines()]
+        check(sorted(lines) == sorted(expected), lines)
+
+
+TOP = pathlib.Path(DIGITS).parents[2]
+PROGRAMS = TOP / "examples" / "python"
+os.environ["PYTHONPATH"] = str(pathlib.Path(EXAMPLES).parent / "python")
 os.environ.pop("TENDRIL_LOG", None)
 globals()[NAME]()
