@@ -315,7 +315,7 @@ def _harder_pickler() -> Any:
     except ImportError:
         Base = pickle.Pickler
 
-    class HarderPickler(Base):  # type: ignore[misc, valid-type]
+    class HarderPickler(Base):
         """A pickler that asks the session about what others refuse."""
 
         def __init__(self, file: Any, session: _Session, table: dict[Any, Reducer], keep: Any) -> None:

@@ -17,7 +17,7 @@ T = TypeVar("T")
 S = TypeVar("S")
 
 
-class Future(_C.Future, Generic[T]):
+class Future(_C.Future[T], Generic[T]):
     """A result that will be there. Completes once, with a value or an exception.
 
     Args:
@@ -61,7 +61,7 @@ class Future(_C.Future, Generic[T]):
         Raises:
             TypeError: `callback` is None.
         """
-        return super().then(callback)
+        return super().then(callback)  # type: ignore[return-value]  # it makes one of the same class
 
     def add_done_callback(self, callback: Callable[["Future[T]"], object]) -> None:
         """The same, where nobody wants to know what the callback returns. What it raises is printed.

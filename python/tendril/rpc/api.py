@@ -417,8 +417,10 @@ def _rref_get_type(rref: Any, timeout: float = UNSET_RPC_TIMEOUT, blocking: bool
     """
     future = getattr(rref, "_type_future", None)
     if future is None or _has_failed(future):
-        ask = _rref_typeof_on_owner if rref.is_owner() else functools.partial(_rref_typeof_on_user, timeout=timeout)
-        future = ask(rref, blocking=False)
+        if rref.is_owner():
+            future = _rref_typeof_on_owner(rref, blocking=False)
+        else:
+            future = _rref_typeof_on_user(rref, timeout, blocking=False)
         rref._type_future = future
     return future.wait() if blocking else future
 
@@ -586,7 +588,8 @@ def rpc_sync(
     if _default_pickler is not _internal_rpc_pickler or not callable(func) or _hooks.should_profile():
         return _invoke_rpc(to, func, RPCExecMode.SYNC, args, kwargs, timeout).wait()
     # The extension looks names up by itself.
-    worker, target = to if type(to) is str else _to_worker_info(to), _hooks.target_of(func)
+    worker: Destination = to if type(to) is str else _to_worker_info(to)
+    target = _hooks.target_of(func)
     args, kwargs = args if args else (), kwargs if kwargs else {}
     _hooks.check_call(target, args, kwargs)
     return _C.rpc_sync(worker, target, args, kwargs, timeout)

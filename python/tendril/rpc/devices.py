@@ -26,14 +26,14 @@ class Device:
     index: Optional[int]
 
     def __init__(self, device: Any) -> None:
-        if isinstance(device, bool) or not isinstance(device, (int, str)):
-            if not (hasattr(device, "type") and hasattr(device, "index")):
-                raise TypeError(f"a device is an int, a str or a device, not {type(device).__name__}: {device!r}")
-            self.type, self.index = device.type, device.index
-        elif isinstance(device, int):
+        if isinstance(device, int) and not isinstance(device, bool):
             self.type, self.index = DEFAULT_TYPE, device
-        else:
+        elif isinstance(device, str):
             self.type, self.index = self._parse(device)
+        elif hasattr(device, "type") and hasattr(device, "index"):
+            self.type, self.index = device.type, device.index
+        else:
+            raise TypeError(f"a device is an int, a str or a device, not {type(device).__name__}: {device!r}")
         if self.index is not None and self.index < 0:
             raise RuntimeError(f"Device index must not be negative, got {self.index}")
 
@@ -85,10 +85,10 @@ def to_accelerator(device: DeviceLike) -> Any:
     Raises:
         ValueError: it is none.
     """
-    device = to_device(device)
-    if device.type != DEFAULT_TYPE:
-        raise ValueError(f"`set_devices` expect a list of CUDA devices, but got device type {device.type}.")
-    return device
+    accelerator = to_device(device)
+    if accelerator.type != DEFAULT_TYPE:
+        raise ValueError(f"`set_devices` expect a list of CUDA devices, but got device type {accelerator.type}.")
+    return accelerator
 
 
 def to_device_map(device_map: Mapping[DeviceLike, DeviceLike]) -> dict[Any, Any]:

@@ -7,7 +7,7 @@ from typing import Any, Callable
 
 from tendril import _C
 
-from . import _hooks, api, functions
+from . import _hooks, _state, api, functions
 from .constants import UNSET_RPC_TIMEOUT
 
 
@@ -71,7 +71,7 @@ def _call_foreign(
 ) -> Any:
     """Calls a function of an object of C's by `rpc_api`."""
     mode = _C.REMOTE if rpc_api is api.remote else _C.ASYNC
-    result = api._get_current_rpc_agent()._native.call_on(rref, func_name, args, kwargs, timeout, mode)
+    result = _state._get_current_rpc_agent()._native.call_on(rref, func_name, args, kwargs, timeout, mode)
     return result.wait() if rpc_api is api.rpc_sync else result
 
 

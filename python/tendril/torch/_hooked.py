@@ -62,7 +62,7 @@ def _prefix_store(prefix: str, store: Any) -> Any:
 def _spare_hosted_store() -> None:
     """Has torch's rank 0 not run a server where `tendril run` does: also for `init_process_group`."""
     module = sys.modules["torch.distributed.rendezvous"]  # the package has a function of that name
-    create = getattr(module, "_create_c10d_store", None)
+    create: Any = getattr(module, "_create_c10d_store", None)
     if create is None:
         return
 
@@ -93,6 +93,7 @@ def install() -> None:
         prefix_store=_prefix_store,
         backward=_autograd.backward,
     )
+    module: Any
     for module in (rpc, server_process_global_profiler):
         module._enable_server_process_global_profiler = _profiler.enable_server_profiler
         module._disable_server_process_global_profiler = _profiler.disable_server_profiler

@@ -108,6 +108,8 @@ class _server_process_global_profile(profiler_legacy.profile):
     `process_global_function_events` has a list for each of them.
     """
 
+    entered: bool
+
     def __enter__(self) -> Any:
         if not self.enabled:
             return None

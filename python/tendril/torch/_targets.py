@@ -90,7 +90,7 @@ def _has_type(value: Any, kind: str) -> bool:
     if isinstance(value, torch.Tensor) and kind in ("NumberType", "IntType", "FloatType", "BoolType"):
         return value.numel() == 1
     expected = _TYPES.get(kind)
-    return expected is None or isinstance(value, expected)  # type: ignore[arg-type]
+    return expected is None or isinstance(value, expected)
 
 
 @functools.lru_cache(maxsize=None)
