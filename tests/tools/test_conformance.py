@@ -122,7 +122,8 @@ class Conformance(unittest.TestCase):
     def test_what_is_expected_passes(self):
         status, output = self.run_tool()
         self.assertEqual(status, 0, output)
-        self.assertEqual(self.outcomes(), dict.fromkeys(("Bad::test_last", "Good::test_one", "Good::test_two"), "passed"))
+        names = ("Bad::test_last", "Good::test_one", "Good::test_two")
+        self.assertEqual(self.outcomes(), dict.fromkeys(names, "passed"))
         self.assertIn("[3/3] passed", output)
         self.assertRegex(output, r"(?m)^class +tests +peer passes +expected +run +passed$")
         self.assertRegex(output, r"(?m)^all +8 +6 +3 +3 +3$")
