@@ -27,6 +27,7 @@ typedef struct tdr_worker {
 enum {
 	TDR_RPC_LOCAL_TIMEOUT = 1 << 0, /* only the caller gives up; the callee is not told of the deadline */
 	TDR_RPC_NO_WAIT = 1 << 1,       /* fail with TDR_EAGAIN where the peer's credit is used up */
+	TDR_RPC_AWAITED = 1 << 2,       /* this thread waits for the future next, and blocks nowhere before */
 };
 
 typedef struct tdr_rpc_options {

@@ -201,6 +201,8 @@ static tdr_status launch(struct outgoing *outgoing, struct encoder *encoder, int
 			    (uint32_t)MIN_OF(MAX_OF(deadline_ms - clock_ms(), (int64_t)1), (int64_t)UINT32_MAX);
 	}
 	message.call_id = outgoing->id;
+	if (outgoing->flags & TDR_RPC_AWAITED)
+		outgoing_reserve(outgoing);
 	status = faulty_send(agent->faulty, peer->link, faulty_type_of(outgoing->type), outgoing->function,
 	                     message.body, message.body_size, &message);
 	if (status != TDR_OK) {
@@ -367,9 +369,17 @@ tdr_future *tdr_rpc_async(tdr_agent *agent, const char *worker, const char *func
 tdr_status tdr_rpc_sync_with(tdr_agent *agent, const char *worker, const char *function, tdr_value *args,
                              tdr_value *kwargs, const tdr_rpc_options *options, tdr_value **ret_value)
 {
-	tdr_future *future = tdr_rpc_async_with(agent, worker, function, args, kwargs, options);
+	tdr_rpc_options awaited;
+	tdr_future *future;
 	tdr_status status;
 
+	tdr_rpc_options_init(&awaited);
+	if (options && options->size == sizeof(*options))
+		awaited = *options;
+	else if (options)
+		awaited.size = options->size; /* which is refused */
+	awaited.flags |= TDR_RPC_AWAITED;
+	future = tdr_rpc_async_with(agent, worker, function, args, kwargs, &awaited);
 	if (!future)
 		return forked(agent->fork_generation) ? TDR_EFORKED : error_nomem();
 	status = tdr_future_wait(future, TDR_TIMEOUT_NEVER, ret_value);

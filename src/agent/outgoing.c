@@ -193,6 +193,14 @@ void outgoing_attach(struct outgoing *outgoing)
 	future_set_origin(outgoing->future, &outgoing_origin, outgoing);
 }
 
+void outgoing_reserve(struct outgoing *outgoing)
+{
+	struct source *source = engine_is_inline() ? NULL : origin_source(outgoing);
+
+	if (source)
+		engine_reserve(outgoing->peer->agent->engine, source);
+}
+
 void outgoing_start_timer(struct outgoing *outgoing, int64_t deadline_ms)
 {
 	refcount_get(&outgoing->refs);

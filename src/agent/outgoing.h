@@ -69,6 +69,9 @@ void outgoing_finish(struct outgoing *outgoing, tdr_status status, tdr_value *va
 /* Makes it what its future comes from. */
 void outgoing_attach(struct outgoing *outgoing);
 
+/* Has this thread read the answer: it is about to wait for it, by tdr_future_wait, and calls engine_unreserve if it does not. */
+void outgoing_reserve(struct outgoing *outgoing);
+
 /* Starts its clock. */
 void outgoing_start_timer(struct outgoing *outgoing, int64_t deadline_ms);
 

@@ -122,6 +122,14 @@ void waiter_wake(struct waiter *waiter);
 bool engine_wait(tdr_engine *engine, struct waiter *waiter, struct source *hint, int64_t deadline_ms);
 
 /*
+ * Takes `source` over, unless somebody else has it, ahead of a wait that has it as its hint: before a question is sent whose
+ * answer could else come first, and wake another thread. That wait, or engine_unreserve, gives it up; the thread must not
+ * block until then.
+ */
+void engine_reserve(tdr_engine *engine, struct source *source);
+void engine_unreserve(void);
+
+/*
  * From now on (or no more) this thread's waits on an engine without threads run functions and callbacks, too: for one that waits
  * until everybody's work is done, and would keep its own from being done.
  */

@@ -303,7 +303,7 @@ static tdr_status take_outcome(tdr_future *future, tdr_value **ret_value)
 	return TDR_OK;
 }
 
-tdr_status tdr_future_wait(tdr_future *future, int64_t timeout_ms, tdr_value **ret_value)
+static tdr_status wait_for_outcome(tdr_future *future, int64_t timeout_ms, tdr_value **ret_value)
 {
 	struct waiter waiter;
 	struct source *hint = NULL;
@@ -345,6 +345,14 @@ tdr_status tdr_future_wait(tdr_future *future, int64_t timeout_ms, tdr_value **r
 	if (!tdr_future_done(future))
 		return error_set(TDR_ETIMEDOUT, "the future was not done within %lld ms", (long long)timeout_ms);
 	return take_outcome(future, ret_value);
+}
+
+tdr_status tdr_future_wait(tdr_future *future, int64_t timeout_ms, tdr_value **ret_value)
+{
+	tdr_status status = wait_for_outcome(future, timeout_ms, ret_value);
+
+	engine_unreserve(); /* where there was nothing to wait for */
+	return status;
 }
 
 tdr_status tdr_future_wait_all(size_t count, tdr_future *const futures[], int64_t timeout_ms)

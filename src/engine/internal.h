@@ -43,6 +43,7 @@ struct engine_thread {
 	enum thread_role role;
 	unsigned inline_depth;    /* brackets of engine_enter_inline */
 	bool serves;              /* see engine_serve_in_waits */
+	struct source *reserved;  /* see engine_reserve */
 	int64_t no_spin_until_ns; /* spinning did harm lately */
 };
 

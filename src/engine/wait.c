@@ -9,6 +9,7 @@
 #include "engine/internal.h"
 
 #include "base/clock.h"
+#include "base/macros.h"
 
 #include <errno.h>
 #include <linux/futex.h>
@@ -153,12 +154,9 @@ static int wake_fd_take(tdr_engine *engine)
 	return fd >= 0 ? fd : eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 }
 
+/* Keeps it for others. What was written to it and not read stirs up its next holder once, and does no harm. */
 static void wake_fd_give(tdr_engine *engine, int fd)
 {
-	uint64_t count;
-
-	while (read(fd, &count, sizeof(count)) < 0 && errno == EINTR)
-		continue;
 	pthread_mutex_lock(&engine->lock);
 	if (engine->nwake_fds == engine->wake_fds_room) {
 		uint32_t room = MAX_OF(engine->wake_fds_room * 2, (uint32_t)8);
@@ -201,17 +199,29 @@ static short poll_events(const struct source *source)
 	               (source->watch->interest & EPOLLOUT ? POLLOUT : 0));
 }
 
+/* Makes the owner of `source` one whom others can wake from poll(); false if no descriptor is left. */
+static bool become_sleeper(tdr_engine *engine, struct waiter *waiter, struct source *source)
+{
+	waiter->wake_fd = wake_fd_take(engine);
+	if (waiter->wake_fd < 0)
+		return false;
+	source_set_sleeper(source, waiter->wake_fd);
+	return true;
+}
+
 /* Waits as the owner of `source`, which it has claimed, and gives it up in the end. */
 static bool wait_as_owner(tdr_engine *engine, struct waiter *waiter, struct source *source, int64_t deadline_ms)
 {
-	bool more = false;
+	bool more = false, look;
 	struct spin spin;
 
 	spin_start(&spin, engine);
-	for (;;) {
+	/* Who does not spin is here before the answer, mostly, and sleeps at once: poll() looks, too. */
+	look = spin.budget_ns > 0 || !become_sleeper(engine, waiter, source);
+	for (;; look = true) {
 		uint64_t served = source->served;
 
-		more = source->ready(source, 0);
+		more = look && source->ready(source, 0);
 		if (woken(waiter) || source->watch->state == WATCH_CLOSING)
 			break;
 		if (deadline_ms && clock_ms() >= deadline_ms)
@@ -223,11 +233,9 @@ static bool wait_as_owner(tdr_engine *engine, struct waiter *waiter, struct sour
 		if (spin_on(&spin))
 			continue;
 		if (waiter->wake_fd < 0) {
-			waiter->wake_fd = wake_fd_take(engine);
-			if (waiter->wake_fd < 0)
+			if (!become_sleeper(engine, waiter, source))
 				break; /* no descriptor left: a free thread reads for us */
-			source_set_sleeper(source, waiter->wake_fd);
-			continue; /* what was asked of the source before this was not heard */
+			continue;      /* what was asked of the source before this was not heard */
 		}
 		sleep_in_poll(waiter, source->fd, poll_events(source), deadline_ms);
 		if (woken(waiter))
@@ -324,18 +332,37 @@ static bool claim(struct source *source, struct waiter *waiter)
 	return mine;
 }
 
+void engine_reserve(tdr_engine *engine, struct source *source)
+{
+	if (engine_threaded(engine) && !engine_self.reserved && source->watch && source_claim(source))
+		engine_self.reserved = source;
+}
+
+void engine_unreserve(void)
+{
+	struct source *source = TAKE_PTR(engine_self.reserved);
+
+	if (source)
+		source_settle(source, false);
+}
+
 bool engine_wait(tdr_engine *engine, struct waiter *waiter, struct source *hint, int64_t deadline_ms)
 {
 	bool running = engine_self.role == ROLE_RUNNING;
+	bool reserved = hint && hint == engine_self.reserved;
 	bool was_woken;
 
 	if (woken(waiter))
 		return true;
+	if (reserved)
+		engine_self.reserved = NULL;
+	else
+		engine_unreserve();
 	if (running)
 		block(engine_self.engine);
 	if (!engine_threaded(engine))
 		was_woken = wait_driving(engine, waiter, deadline_ms);
-	else if (hint && hint->watch && claim(hint, waiter))
+	else if (reserved || (hint && hint->watch && claim(hint, waiter)))
 		was_woken = wait_as_owner(engine, waiter, hint, deadline_ms);
 	else
 		was_woken = wait_on_futex(waiter, deadline_ms);
