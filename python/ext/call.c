@@ -113,14 +113,16 @@ static bool aim(struct request *request, PyObject *function, PyObject *args, PyO
 	return arguments_from_python(args, kwargs, &request->args, &request->kwargs);
 }
 
+static void unref_agent(void *agent)
+{
+	tdr_agent_unref(agent);
+}
+
 static void request_fini(struct request *request)
 {
 	Py_XDECREF(request->name);
-	if (request->agent) {
-		Py_BEGIN_ALLOW_THREADS;
-		tdr_agent_unref(request->agent);
-		Py_END_ALLOW_THREADS;
-	}
+	if (request->agent)
+		drop_handle(unref_agent, request->agent);
 }
 
 /* ---- results ---- */
@@ -154,10 +156,10 @@ static PyObject *foreign_future(PyObject *future)
 {
 	PyObject *foreign = PyObject_CallNoArgs(future_factory);
 
-	if (foreign && future_on_done_may_block(future, complete_foreign, Py_NewRef(foreign)) < 0) {
-		Py_DECREF(foreign);
 	if (foreign && factory_reports && PyObject_SetAttrString(foreign, "_call", future) < 0)
 		Py_CLEAR(foreign);
+	if (foreign && future_on_done_may_block(future, complete_foreign, Py_NewRef(foreign)) < 0) {
+		Py_DECREF(foreign);
 		Py_CLEAR(foreign);
 	}
 	Py_DECREF(future);
@@ -173,10 +175,10 @@ PyObject *future_of_call(tdr_future *future, enum error_style style)
 
 static PyObject *async_result(tdr_future *future)
 {
-	if (tdr_future_done(future) && tdr_future_status(future) == TDR_ENOWORKER)
-		return result_of(future, ERROR_OF_CALL);
 	PyObject *object;
 
+	if (tdr_future_done(future) && tdr_future_status(future) == TDR_ENOWORKER)
+		return result_of(future, ERROR_OF_CALL);
 	object = future_object(future, ERROR_OF_CALL);
 	if (object && (!future_factory || factory_reports))
 		future_expect(object);
@@ -222,13 +224,14 @@ static PyObject *too_late(const struct request *request)
 /* Makes the call. Takes over the request's arguments. */
 static PyObject *send(struct request *request)
 {
+	bool is_sync = request->mode == MODE_SYNC, done = false;
 	tdr_rpc_options options;
 	tdr_future *future;
 	PyObject *result;
 
 	tdr_rpc_options_init(&options);
 	options.timeout_ms = request->timeout_ms;
-	options.flags = TDR_RPC_LOCAL_TIMEOUT;
+	options.flags = TDR_RPC_LOCAL_TIMEOUT | (is_sync ? TDR_RPC_AWAITED : 0);
 	Py_BEGIN_ALLOW_THREADS;
 	if (request->referent)
 		future = tdr_rref_rpc_async_with(request->referent, request->function, request->args, request->kwargs,
@@ -236,10 +239,15 @@ static PyObject *send(struct request *request)
 	else
 		future = tdr_rpc_async_with(request->agent, request->worker, request->function, request->args,
 		                            request->kwargs, &options);
+	if (future && is_sync) /* the answer mostly comes while the GIL is given up once */
+		done = tdr_future_wait(future, SIGNAL_SLICE_MS, NULL) == TDR_OK;
 	Py_END_ALLOW_THREADS;
 	if (!future)
 		return raise_null();
-	result = request->mode == MODE_SYNC ? sync_result(future) : async_result(future);
+	if (done)
+		result = python_from_value(tdr_future_value(future));
+	else
+		result = is_sync ? sync_result(future) : async_result(future);
 	tdr_future_unref(future); /* the request holds the agent, and so the engine */
 	return result;
 }
@@ -462,6 +470,7 @@ static PyObject *set_future_factory(PyObject *module, PyObject *factory)
 	if (factory != Py_None && !PyCallable_Check(factory))
 		return PyErr_Format(PyExc_TypeError, "the factory of futures has to be callable, or None");
 	Py_XSETREF(future_factory, factory == Py_None ? NULL : Py_NewRef(factory));
+	factory_reports = PyObject_HasAttrString(factory, "_call");
 	Py_RETURN_NONE;
 }
 
@@ -470,7 +479,6 @@ static PyMethodDef functions[] = {
      PyDoc_STR("rpc_sync(to, func, args, kwargs, timeout)\n--\n\nCalls by the current agent, and waits.")},
     {"set_future_factory", set_future_factory, METH_O,
      PyDoc_STR("set_future_factory(factory)\n--\n\nWhat makes the futures that calls return; None: Future.")},
-	factory_reports = PyObject_HasAttrString(factory, "_call");
     {"set_call_wrapper", set_call_wrapper, METH_O,
      PyDoc_STR("set_call_wrapper(wrapper)\n--\n\nHas wrapper(callable, args, kwargs) called in place of each served "
                "callable; None: no more.")},

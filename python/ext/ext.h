@@ -202,6 +202,9 @@ bool future_check(PyObject *object);
 void future_set(PyObject *future, PyObject *result);
 void future_fail(PyObject *future, PyObject *exception);
 
+/* The main thread looks for signals this often while it waits for the library, in milliseconds. */
+#define SIGNAL_SLICE_MS 50
+
 /*
  * Waits for `future` (borrowed) without the GIL, up to `timeout_ms` (TDR_TIMEOUT_NEVER: as long as it takes); a signal's handler may
  * end it. 1: it has completed; 0: the time is up; -1: an exception.

@@ -14,9 +14,6 @@
 #include <structmember.h>
 #include <time.h>
 
-/* The main thread looks for signals this often while it waits for the library, in milliseconds. */
-#define SIGNAL_SLICE_MS 50
-
 enum future_state {
 	FUTURE_BOUND, /* `source` will complete it */
 	FUTURE_OPEN,  /* somebody will, by set_result or set_exception */
@@ -48,10 +45,10 @@ typedef struct FutureObject {
 	bool watched;           /* `source` will call source_done */
 	_Atomic bool may_block; /* some callback may */
 	tdr_future *source;     /* of a bound one, else NULL */
-	struct unheard unheard;
 	PyObject *outcome;
 	struct callback *callbacks, **last_callback;
 	struct sleeper *sleepers;
+	struct unheard unheard;
 	PyObject *weak_references;
 } FutureObject;
 
@@ -98,14 +95,14 @@ PyObject *future_object(tdr_future *future, enum error_style style)
 	self->state = FUTURE_BOUND;
 	self->style = style;
 	self->source = tdr_future_ref(future);
+	return (PyObject *)self;
+}
+
 void future_expect(PyObject *future)
 {
 	FutureObject *self = (FutureObject *)future;
 
 	unheard_add(&self->unheard, self->source);
-}
-
-	return (PyObject *)self;
 }
 
 static void unref_source(void *source)
@@ -179,11 +176,11 @@ static bool complete(FutureObject *self, enum future_state state, PyObject *outc
 	if (completed(self)) {
 		Py_DECREF(outcome);
 		return false;
-	if (state == FUTURE_VALUE)
-		unheard_remove(&self->unheard);
 	}
 	self->state = state;
 	self->outcome = outcome;
+	if (state == FUTURE_VALUE)
+		unheard_remove(&self->unheard);
 	while ((sleeper = self->sleepers)) {
 		self->sleepers = sleeper->next;
 		PyThread_release_lock(sleeper->lock); /* the sleeper may be gone from here on, but for the GIL */
@@ -393,10 +390,10 @@ static int add_function(PyObject *future, void (*done)(PyObject *, void *), void
 	callback->context = context;
 	return add_callback((FutureObject *)future, callback, may_block);
 }
-	unheard_remove(&((FutureObject *)future)->unheard);
 
 int future_on_done(PyObject *future, void (*done)(PyObject *future, void *context), void *context)
 {
+	unheard_remove(&((FutureObject *)future)->unheard);
 	return add_function(future, done, context, false);
 }
 
@@ -418,9 +415,9 @@ static int64_t now_ms(void)
 int wait_for(tdr_future *future, int64_t timeout_ms)
 {
 	int64_t deadline = timeout_ms == TDR_TIMEOUT_NEVER ? INT64_MAX : now_ms() + timeout_ms;
-	bool main_thread = python_is_main_thread();
 
 	while (!tdr_future_done(future)) {
+		bool main_thread = python_is_main_thread();
 		int64_t left = deadline == INT64_MAX ? INT64_MAX : deadline - now_ms();
 		int64_t slice = main_thread && left > SIGNAL_SLICE_MS ? SIGNAL_SLICE_MS : left;
 		tdr_status status;
@@ -525,16 +522,16 @@ static PyObject *future_done(FutureObject *self, PyObject *unused)
 {
 	return PyBool_FromLong(completed(self) || (self->state == FUTURE_BOUND && tdr_future_done(self->source)));
 }
-	unheard_remove(&self->unheard);
 
 static PyObject *future_wait(FutureObject *self, PyObject *unused)
 {
+	unheard_remove(&self->unheard);
 	return wait_until_completed(self) < 0 ? NULL : outcome_of(self);
 }
-	unheard_remove(&self->unheard);
 
 static PyObject *future_value(FutureObject *self, PyObject *unused)
 {
+	unheard_remove(&self->unheard);
 	settle(self);
 	if (completed(self))
 		return outcome_of(self);
@@ -558,10 +555,10 @@ static PyObject *future_then(FutureObject *self, PyObject *callable)
 {
 	struct callback *callback;
 	FutureObject *child;
-	unheard_remove(&self->unheard);
 
 	if (!check_callback(callable, "then"))
 		return NULL;
+	unheard_remove(&self->unheard);
 	child = alloc(Py_TYPE(self));
 	callback = child ? new_callback(callable, (PyObject *)child) : NULL;
 	if (!callback || add_callback(self, callback, true) < 0)
@@ -572,10 +569,10 @@ static PyObject *future_then(FutureObject *self, PyObject *callable)
 static PyObject *future_add_done_callback(FutureObject *self, PyObject *callable)
 {
 	struct callback *callback;
-	unheard_remove(&self->unheard);
 
 	if (!check_callback(callable, "add_done_callback"))
 		return NULL;
+	unheard_remove(&self->unheard);
 	callback = new_callback(callable, NULL);
 	if (!callback || add_callback(self, callback, true) < 0)
 		return NULL;
@@ -583,10 +580,10 @@ static PyObject *future_add_done_callback(FutureObject *self, PyObject *callable
 }
 
 static PyObject *future_on_done_quickly(FutureObject *self, PyObject *callable)
-	unheard_remove(&self->unheard);
 {
 	struct callback *callback = new_callback(callable, NULL);
 
+	unheard_remove(&self->unheard);
 	if (!callback || add_callback(self, callback, false) < 0)
 		return NULL;
 	Py_RETURN_NONE;
@@ -617,18 +614,18 @@ static PyObject *future_set_exception(FutureObject *self, PyObject *exception)
 	if (!complete(self, FUTURE_ERROR, Py_NewRef(exception)))
 		return completed_before();
 	run_callbacks(self);
+	Py_RETURN_NONE;
+}
+
 static PyObject *future_heard(FutureObject *self, PyObject *unused)
 {
 	unheard_remove(&self->unheard);
 	Py_RETURN_NONE;
 }
 
-	Py_RETURN_NONE;
-}
-	unheard_remove(&self->unheard);
-
 static PyObject *future_cancel(FutureObject *self, PyObject *unused)
 {
+	unheard_remove(&self->unheard);
 	settle(self);
 	if (completed(self))
 		Py_RETURN_FALSE;
@@ -738,14 +735,14 @@ static void dealloc_future(FutureObject *self)
 	/* A future may be all that keeps another, in a chain of any length. */
 	Py_TRASHCAN_BEGIN(self, dealloc_future);
 	if (self->weak_references)
-	unheard = unheard_take(&self->unheard);
 		PyObject_ClearWeakRefs((PyObject *)self);
 	clear_future(self);
-	if (unheard)
-		unheard_abandon(unheard);
 	source = self->source;
+	unheard = unheard_take(&self->unheard);
 	type->tp_free(self);
 	Py_DECREF(type);
+	if (unheard)
+		unheard_abandon(unheard);
 	if (source)
 		drop_handle(unref_source, source);
 	Py_TRASHCAN_END;
@@ -767,11 +764,11 @@ static PyMethodDef future_methods[] = {
     {"set_exception", (PyCFunction)future_set_exception, METH_O,
      PyDoc_STR("set_exception($self, exception)\n--\n\nCompletes it with an error, which wait() raises.")},
     {"cancel", (PyCFunction)future_cancel, METH_NOARGS,
-    {"_heard", (PyCFunction)future_heard, METH_NOARGS,
-     PyDoc_STR("_heard($self)\n--\n\nSomebody has asked about the call, by a future of another make.")},
      PyDoc_STR("cancel($self)\n--\n\nGives the result up, and tells who works on it. False: it had completed.")},
     {"_on_done", (PyCFunction)future_on_done_quickly, METH_O,
      PyDoc_STR("_on_done($self, callback)\n--\n\nadd_done_callback for one that does not block.")},
+    {"_heard", (PyCFunction)future_heard, METH_NOARGS,
+     PyDoc_STR("_heard($self)\n--\n\nSomebody has asked about the call, by a future of another make.")},
     {"__reduce__", (PyCFunction)future_reduce, METH_NOARGS, NULL},
     {"__reduce_ex__", (PyCFunction)future_reduce, METH_O, NULL},
     {"__class_getitem__", Py_GenericAlias, METH_O | METH_CLASS, NULL},

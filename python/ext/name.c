@@ -80,6 +80,19 @@ static PyObject *parts_of(const char *name)
 	return parts;
 }
 
+/* A module that is there, perhaps while it is being imported; a new reference, or NULL without an exception. */
+static PyObject *loaded(PyObject *name)
+{
+	PyObject *modules = PyImport_GetModuleDict(), *module = NULL;
+
+	if (PyDict_CheckExact(modules))
+		module = Py_XNewRef(PyDict_GetItemWithError(modules, name));
+	else
+		module = PyImport_GetModule(name);
+	PyErr_Clear();
+	return module;
+}
+
 /* The module; what a child of multiprocessing calls __mp_main__ is __main__ to all others. */
 static PyObject *import(PyObject *name)
 {
@@ -119,9 +132,15 @@ PyObject *callable_of_name(const char *name)
 
 	if (!parts)
 		return NULL;
-	module = import(PyTuple_GET_ITEM(parts, 0));
+	module = loaded(PyTuple_GET_ITEM(parts, 0));
 	if (module)
 		callable = look_up(module, parts);
+	if (!callable) { /* it is not imported, or another thread is about to have done so */
+		PyErr_Clear();
+		Py_XSETREF(module, import(PyTuple_GET_ITEM(parts, 0)));
+		if (module)
+			callable = look_up(module, parts);
+	}
 	if (!callable)
 		add_hint();
 	Py_XDECREF(module);
@@ -139,7 +158,7 @@ PyObject *callable_of_name(const char *name)
 /* Whether `parts` lead to `callable`. */
 static bool leads_to(PyObject *parts, PyObject *callable)
 {
-	PyObject *module = PyImport_GetModule(PyTuple_GET_ITEM(parts, 0));
+	PyObject *module = loaded(PyTuple_GET_ITEM(parts, 0));
 	PyObject *found = module ? look_up(module, parts) : NULL;
 	bool same = found == callable;
 
