@@ -327,3 +327,21 @@ def run_death(rank, world_size, url):
 
 def test_death_of_a_member(group):
     assert group(2, run_death, may_die=(1,))[0]
+
+
+def test_profiling_keys():
+    """A key is for one request of its thread: the next key has to wait until that has been made."""
+    from tendril.rpc import _hooks
+    from tendril.rpc.server_process_global_profiler import RemoteProfilerManager
+
+    RemoteProfilerManager.set_current_profiling_key("first")
+    try:
+        with pytest.raises(RuntimeError, match="'first' is"):
+            RemoteProfilerManager.set_current_profiling_key("second")
+        thread = threading.Thread(target=RemoteProfilerManager.set_current_profiling_key, args=("second",))
+        thread.start()
+        thread.join()
+    finally:
+        _hooks.take_profiling_key()
+    RemoteProfilerManager.set_current_profiling_key("second")
+    _hooks.take_profiling_key()

@@ -6,6 +6,7 @@ attributes of this module, so that an installed one is seen at once.
 """
 
 import contextlib
+import threading
 from collections.abc import Iterator
 from typing import Any, Callable, Optional
 
@@ -46,8 +47,26 @@ def record_function(key: str) -> "contextlib.AbstractContextManager[Any]":
     return contextlib.nullcontext()
 
 
+_profiling_key = threading.local()
+
+
 def set_profiling_key(key: str) -> None:
-    """Tells the remote half of the profiler under which name the next request's events are to come back."""
+    """Tells the remote half of the profiler under which name the events of this thread's next request are to come back.
+
+    Raises:
+        RuntimeError: that has been said already, and no request has been recorded since.
+    """
+    if hasattr(_profiling_key, "text"):
+        set_before = _profiling_key.text
+        raise RuntimeError(
+            f"the profiling key {key!r} cannot be set: {set_before!r} is, and no request has been recorded since"
+        )
+    _profiling_key.text = key
+
+
+def take_profiling_key() -> None:
+    """Says that a request is made that is recorded: the key is its."""
+    _profiling_key.__dict__.clear()
 
 
 def set_profiler_node_id(worker_id: int) -> None:

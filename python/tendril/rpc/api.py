@@ -516,6 +516,7 @@ def _enable_rpc_profiler(
     name = qualified_name if qualified_name is not None else getattr(func, "__qualname__", repr(func))
     key = _build_rpc_profiling_key(rpc_type, name, get_worker_info().name, dst_worker_info.name)
     _hooks.set_profiling_key(key)
+    _hooks.take_profiling_key()  # by the call that is made now
     return _hooks.record_function(key)
 
 

@@ -15,7 +15,11 @@ class RemoteProfilerManager:
 
     @staticmethod
     def set_current_profiling_key(key: str) -> None:
-        """Sets it; no effect where nothing is profiled."""
+        """Sets it for the calling thread.
+
+        Raises:
+            RuntimeError: it is set, and no request has been recorded since.
+        """
         _hooks.set_profiling_key(key)
 
 
