@@ -7,15 +7,58 @@ for futures of any origin.
 """
 
 import threading
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Generator, Iterable
+from typing import Any, Callable
 
 import torch
+
+from tendril import _asyncio
+
+
+class Future(torch.futures.Future):
+    """A future of torch's that can be awaited, too, and stands for a call that can be cancelled."""
+
+    _call: Any = None
+    """The extension's future of the call; None for one that a program completes."""
+
+    def _ask(self) -> None:
+        """Somebody wants to know what becomes of the call."""
+        if self._call is not None:
+            self._call._heard()
+
+    def wait(self) -> Any:
+        """Waits until it has completed; returns its result, or raises its error."""
+        self._ask()
+        return super().wait()
+
+    def value(self) -> Any:
+        """The result of a completed future; raises its error."""
+        self._ask()
+        return super().value()
+
+    def then(self, callback: Callable[[Any], Any]) -> Any:
+        """A future of what `callback` makes of this one once it has completed."""
+        self._ask()
+        return super().then(callback)
+
+    def add_done_callback(self, callback: Callable[[Any], None]) -> None:
+        """Has `callback` called with this future once it has completed."""
+        self._ask()
+        super().add_done_callback(callback)
+
+    _on_done = add_done_callback
+
+    def cancel(self) -> bool:
+        """Gives the result up, and tells who works on it. False: it has completed, or is no call's."""
+        return self._call is not None and self._call.cancel()
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        return _asyncio.wrap(self).__await__()
 
 
 def new_future() -> Any:
     """An empty one."""
-    return torch.futures.Future()
+    return Future()
 
 
 def collect_all(futures: Iterable[Any]) -> Any:

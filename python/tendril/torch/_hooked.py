@@ -99,6 +99,6 @@ def install() -> None:
         module._disable_server_process_global_profiler = _profiler.disable_server_profiler
         module._server_process_global_profile = _profiler._server_process_global_profile
     _spare_hosted_store()
-    _C.set_future_factory(torch.futures.Future)
+    _C.set_future_factory(_futures.Future)
     torch.futures.collect_all = _futures.collect_all
     torch.futures.wait_all = _futures.wait_all
