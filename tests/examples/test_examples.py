@@ -174,6 +174,10 @@ def python_readme():
             lines = run(int(ranks), sys.executable, *words[1:])
         expected = [re.sub(r"^\[\d+\] ?", "", line) for line in output.splitlines()]
         check(sorted(lines) == sorted(expected), lines)
+    examples = "".join(path.read_text() for path in PROGRAMS.glob("*.py"))
+    for block in re.findall(r"```python\n(?!# \w+\.py\n)(.*?)```", text, re.DOTALL):
+        for line in block.splitlines():
+            check(re.sub(r" +#.*", "", line) in examples, ["README quotes what is in no example:", line])
 
 
 TOP = pathlib.Path(DIGITS).parents[2]
