@@ -218,6 +218,8 @@ static PyObject *rref_to_here(RRefObject *self, PyObject *args, PyObject *kwargs
 	if (!rref || !PyArg_ParseTupleAndKeywords(args, kwargs, "|d:to_here", keywords, &timeout) ||
 	    !timeout_from_python(timeout, &timeout_ms) || creation_is_lost((PyObject *)self))
 		return NULL;
+	if (tdr_rref_is_owner(rref) && !agent_current())
+		return NULL;
 	Py_BEGIN_ALLOW_THREADS;
 	future = tdr_rref_fetch(rref, timeout_ms);
 	Py_END_ALLOW_THREADS;
@@ -233,7 +235,7 @@ static PyObject *rref_local_value(RRefObject *self, PyObject *unused)
 	if (!rref)
 		return NULL;
 	if (tdr_rref_is_owner(rref))
-		return await_value(rref, tdr_rref_fetch(rref, TDR_TIMEOUT_NEVER));
+		return agent_current() ? await_value(rref, tdr_rref_fetch(rref, TDR_TIMEOUT_NEVER)) : NULL;
 	status = tdr_rref_local_value(rref, 1, &value);
 	if (status != TDR_OK)
 		return raise_of_state(rref, status, tdr_last_error());

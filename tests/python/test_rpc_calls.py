@@ -33,6 +33,18 @@ def raised(kind, function, *args, **kwargs):
 # ---- functions that are called ----
 
 
+class OwnValueError(ValueError):
+    """An error of a kind that calls raise as such."""
+
+
+class OwnError(Exception):
+    """An error that cannot be pickled."""
+
+    def __init__(self, text):
+        super().__init__(text)
+        self.lock = threading.Lock()
+
+
 class Adder:
     """Something with methods of all kinds."""
 
@@ -140,6 +152,32 @@ def test_errors_of_a_function(alone):
     future = alone.rpc_async("alone", raise_error, args=(ValueError, "Expected error"))
     for ask in (future.wait, future.value, future.wait):
         assert "Expected error" in raised(ValueError, ask)
+
+
+def test_errors_of_derived_types(alone):
+    for kind in (OwnValueError, UnicodeError):
+        text = raised(ValueError, alone.rpc_sync, "alone", raise_error, args=(kind, "Expected error"))
+        assert text.startswith(f"{kind.__name__}: Expected error")
+        assert raised(kind, alone.remote("alone", raise_error, args=(kind, "Expected error")).to_here)
+    with pytest.raises(ValueError, match="UnicodeDecodeError"):
+        alone.rpc_sync("alone", b"\xff".decode)
+
+
+def test_errors_that_cannot_be_pickled(alone):
+    assert "OwnError: Expected error" in raised(
+        RuntimeError, alone.rpc_sync, "alone", raise_error, args=(OwnError, "Expected error")
+    )
+    rref = alone.remote("alone", raise_error, args=(OwnError, "Expected error"))
+    assert raised(OwnError, rref.to_here) == "Expected error"
+
+
+def test_milliseconds_of_timeouts(alone):
+    for seconds in (1.001, 4.35, 0.57, 1.005):
+        alone._set_rpc_timeout(seconds)
+        assert alone.get_rpc_timeout() == seconds
+    alone._set_rpc_timeout(0.0015)
+    assert alone.get_rpc_timeout() == 0.001
+    alone._set_rpc_timeout(60)
 
 
 def test_deadlines(alone):

@@ -112,6 +112,19 @@ def test_type(alone):
     assert rref._get_type(timeout=1.0, blocking=True) is Counter
 
 
+def test_type_hints_are_for_scripted_modules(alone):
+    assert "type_hint should only be specified" in raised(RuntimeError, alone.RRef, 1, type_hint=int)
+
+
+def test_a_value_is_out_of_reach_after_shutdown(alone):
+    rref, fetched = alone.RRef(1), alone.remote("alone", min, args=(1, 2))
+    assert fetched.to_here() == 1
+    alone.shutdown()
+    for ask in (rref.to_here, rref.local_value, fetched.to_here, fetched.local_value):
+        assert "Current RPC agent is not set!" in raised(RuntimeError, ask)
+    assert rref.is_owner() and rref.confirmed_by_owner() and rref.owner().name == "alone"
+
+
 def test_documentation_of_methods():
     assert "PyRRef" not in rpc.RRef.to_here.__doc__
     assert rpc.RRef.to_here.__name__ == "to_here"

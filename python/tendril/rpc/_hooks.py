@@ -89,7 +89,9 @@ def type_is_opaque(kind: type) -> bool:
 
 
 def check_referent(value: Any, type_hint: Any) -> None:
-    """Raises RuntimeError where a reference to `value` cannot be made without a type hint."""
+    """Raises RuntimeError where a reference to `value` cannot be made without a type hint, or with one."""
+    if type_hint is not None:
+        raise RuntimeError("type_hint should only be specified when the RRef being created contains a ScriptModule.")
 
 
 def store_types() -> tuple[type, ...]:

@@ -115,7 +115,7 @@ class TensorPipeAgent(RpcAgent):
         """The options of the extension's agent."""
         return {
             "backend": self._backend,
-            "rpc_timeout_ms": int(self._options.rpc_timeout * 1000),
+            "rpc_timeout_ms": int(self._options.rpc_timeout * 1000 + 1e-6),
             "threads": self._options.num_worker_threads,
             "device_count": rpc_devices.device_count(),
         }

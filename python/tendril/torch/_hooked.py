@@ -29,10 +29,13 @@ def _type_is_opaque(kind: type) -> bool:
 
 
 def _check_referent(value: Any, type_hint: Any) -> None:
-    if type_hint is None and isinstance(value, torch.jit.ScriptModule):
+    is_script_module = isinstance(value, torch.jit.ScriptModule)
+    if type_hint is None and is_script_module:
         raise RuntimeError(
             "The RRef being created contains a ScriptModule, must provide its ModuleInterface type hint."
         )
+    if type_hint is not None and not is_script_module:
+        raise RuntimeError("type_hint should only be specified when the RRef being created contains a ScriptModule.")
 
 
 def _store_types() -> "tuple[type, ...]":
