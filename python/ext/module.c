@@ -56,7 +56,8 @@ PyObject *hook_get(const char *name)
 
 bool timeout_from_python(double seconds, int64_t *ret_timeout_ms)
 {
-	double milliseconds = seconds * 1000.0;
+	/* Less than a millisecond is none; but 1.001 s are 1001 ms, although 1.001 * 1000 is slightly less. */
+	double milliseconds = seconds * 1000.0 + (seconds > 0.0 ? 1e-6 : 0.0);
 
 	if (seconds == -1.0) {
 		*ret_timeout_ms = TDR_TIMEOUT_DEFAULT;
@@ -104,6 +105,16 @@ static const char *detail_string(tdr_value *detail, const char *key)
 	return value && tdr_value_get_string(value, &text, NULL) == TDR_OK ? text : NULL;
 }
 
+/* An exception of a type that came in place of one; takes over `type`. */
+static PyObject *exception_of_type(PyObject *type, tdr_value *detail)
+{
+	const char *text = detail_string(detail, "text"), *message = text ? strstr(text, ": ") : NULL;
+	PyObject *exception = exception_with(type, message ? message + 2 : "");
+
+	Py_DECREF(type);
+	return exception;
+}
+
 /*
  * The exception as it was raised, where it came along and can be made again here; NULL without an exception otherwise. What ends the far
  * side's thread or process, such as SystemExit, is not to end this one's.
@@ -113,6 +124,8 @@ static PyObject *original_exception(tdr_value *detail, const char *traceback)
 	tdr_value *pickled = detail ? tdr_dict_get(detail, "pickled") : NULL;
 	PyObject *exception = pickled && !tdr_value_is_none(pickled) ? python_from_value(pickled) : NULL;
 
+	if (exception && PyType_Check(exception))
+		exception = exception_of_type(exception, detail);
 	if (exception && !PyObject_TypeCheck(exception, (PyTypeObject *)PyExc_Exception))
 		Py_CLEAR(exception);
 	PyErr_Clear();
@@ -124,8 +137,10 @@ static PyObject *original_exception(tdr_value *detail, const char *traceback)
 /* The type that a call's error is raised as. Borrowed. */
 static PyObject *type_of_call_error(tdr_status status, tdr_value *detail)
 {
-	const char *type = detail_string(detail, "type");
+	const char *type = detail_string(detail, "kind");
 
+	if (!type)
+		type = detail_string(detail, "type");
 	if (status == TDR_ENOMEM)
 		return PyExc_MemoryError;
 	if (type && strcmp(type, "builtins.ValueError") == 0)
@@ -261,9 +276,30 @@ static char *format_traceback(PyObject *exception)
 	return copy;
 }
 
+/* The name of the one of the types that calls raise as such, where the exception is of such a type or of one derived from it. */
+static const char *kind_of(PyObject *exception)
+{
+	if (PyObject_TypeCheck(exception, (PyTypeObject *)PyExc_ValueError))
+		return "builtins.ValueError";
+	return PyObject_TypeCheck(exception, (PyTypeObject *)PyExc_TypeError) ? "builtins.TypeError" : NULL;
+}
+
+/* The exception, pickled; where that cannot be, its type alone. NULL without an exception: nothing of it can be. */
+static tdr_value *pickled_exception(PyObject *exception)
+{
+	tdr_value *pickled = pickled_from_python(exception);
+
+	if (!pickled) {
+		PyErr_Clear();
+		pickled = pickled_from_python((PyObject *)Py_TYPE(exception));
+	}
+	PyErr_Clear();
+	return pickled;
+}
+
 /*
- * A dict: `type` ("builtins.ValueError"), `text` (the summary), and `pickled`, the exception itself, or None where it cannot be
- * pickled.
+ * A dict: `type` ("module.Type"), `kind` (where it is a kind of ValueError or TypeError, which of them), `text` (the summary), and
+ * `pickled`, the exception itself; its type where it cannot be pickled, and None where that cannot be, either.
  */
 static tdr_value *describe_as_value(PyObject *exception, const char *summary)
 {
@@ -283,8 +319,9 @@ static tdr_value *describe_as_value(PyObject *exception, const char *summary)
 	Py_XDECREF(name);
 	Py_XDECREF(qualname);
 	Py_XDECREF(module);
-	pickled = pickled_from_python(exception);
-	PyErr_Clear();
+	if (kind_of(exception))
+		tdr_dict_set(detail, "kind", tdr_string(kind_of(exception)));
+	pickled = pickled_exception(exception);
 	tdr_dict_set(detail, "pickled", pickled ? pickled : tdr_none());
 	return detail;
 }
