@@ -88,12 +88,11 @@ static void callback_gone(PyObject *capsule)
 	struct run *run = PyCapsule_GetPointer(capsule, NULL);
 
 	Py_CLEAR(run->handle);
-	if (!tdr_future_done(run->answer)) {
-		Py_BEGIN_ALLOW_THREADS;
+	Py_BEGIN_ALLOW_THREADS;
+	if (!tdr_future_done(run->answer))
 		(void)tdr_future_fail(run->answer, TDR_EREMOTE, "the event loop that ran it has ended");
-		Py_END_ALLOW_THREADS;
-	}
-	run_unref(run);
+	run_unref(run); /* the answer may be the last to have the engine, and wait for its threads */
+	Py_END_ALLOW_THREADS;
 }
 
 /* ---- the end of the call ---- */

@@ -124,32 +124,45 @@ static void gather(void)
 	}
 }
 
+/* Adds (text, count). False: an exception. */
+static bool append(PyObject *list, const char *text, size_t count)
+{
+	PyObject *decoded = PyUnicode_DecodeUTF8(text, (Py_ssize_t)strlen(text), "replace");
+	PyObject *entry = decoded ? Py_BuildValue("(Nn)", decoded, (Py_ssize_t)count) : NULL;
+	bool good = entry && PyList_Append(list, entry) == 0;
+
+	Py_XDECREF(entry);
+	return good;
+}
+
 static PyObject *take_unheard_failures(PyObject *module, PyObject *unused)
 {
 	PyObject *list = PyList_New(0);
+	struct failure *taken = PyMem_New(struct failure, FAILURES_MAX);
+	size_t length, others;
+	bool good;
 
-	if (!list)
-		return NULL;
+	if (!list || !taken) {
+		Py_XDECREF(list);
+		PyMem_Free(taken);
+		return PyErr_NoMemory();
+	}
 	gather();
+	/* No object is made with the lock held: the garbage collector may run then, and end futures, which want the lock. */
 	pthread_mutex_lock(&failures.lock);
-	for (size_t i = 0; list && i < failures.length; i++) {
-		const char *text = failures.list[i].text;
-		PyObject *decoded = PyUnicode_DecodeUTF8(text, (Py_ssize_t)strlen(text), "replace");
-		PyObject *entry = decoded ? Py_BuildValue("(Nn)", decoded, (Py_ssize_t)failures.list[i].count) : NULL;
-
-		if (!entry || PyList_Append(list, entry) < 0)
-			Py_CLEAR(list);
-		Py_XDECREF(entry);
-	}
-	if (list && failures.others) {
-		PyObject *entry = Py_BuildValue("(sn)", "other failures", (Py_ssize_t)failures.others);
-
-		if (!entry || PyList_Append(list, entry) < 0)
-			Py_CLEAR(list);
-		Py_XDECREF(entry);
-	}
+	length = failures.length;
+	others = failures.others;
+	memcpy(taken, failures.list, length * sizeof(*taken));
 	failures.length = failures.others = 0;
 	pthread_mutex_unlock(&failures.lock);
+	good = true;
+	for (size_t i = 0; good && i < length; i++)
+		good = append(list, taken[i].text, taken[i].count);
+	if (good && others)
+		good = append(list, "other failures", others);
+	PyMem_Free(taken);
+	if (!good)
+		Py_CLEAR(list);
 	return list;
 }
 
