@@ -2,6 +2,7 @@
 """Stores written in Python, for tests of what takes a store."""
 
 import datetime
+import gc
 import os
 import threading
 import time
@@ -98,6 +99,15 @@ class BrokenStore(Table):
 
     def _raise(self, *arguments):
         raise self.error
+
+
+def is_collected(reference):
+    """Whether an object goes that nobody can reach: at once, or when another thread has let go of its adapter."""
+    deadline = time.monotonic() + 30
+    while reference() is not None and time.monotonic() < deadline:
+        gc.collect()
+        time.sleep(0.01)
+    return reference() is None
 
 
 def leave_in_order(url, rank, world_size):

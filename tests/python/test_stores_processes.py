@@ -10,7 +10,7 @@ import pytest
 from store_helpers import leave_in_order
 from tendril import store
 
-LONG = datetime.timedelta(seconds=40)
+LONG = datetime.timedelta(seconds=120)
 
 
 @pytest.fixture

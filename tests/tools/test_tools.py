@@ -49,6 +49,17 @@ class Summary(unittest.TestCase):
         for result in ("TIMEOUT", "ERROR", "OK"):
             self.assertEqual(self.count((result, "1..3\nok 1 - a\n")), ("1 passed, 2 failed, 0 skipped", 1))
 
+    def test_skips_have_reasons(self):
+        with tempfile.TemporaryDirectory() as build:
+            logs = pathlib.Path(build) / "meson-logs"
+            logs.mkdir()
+            test = {"name": "a", "result": "OK", "stdout": "1..2\nok 1 - b # SKIP no network\nok 2 - c\n"}
+            (logs / "testlog.json").write_text(json.dumps(test) + "\n")
+            done = subprocess.run(
+                [sys.executable, TOP / "tools" / "test-summary", build, "0"], check=False, capture_output=True, text=True
+            )
+        self.assertEqual(done.stdout, "SKIPPED a: b # SKIP no network\n1 passed, 0 failed, 1 skipped\n")
+
     def test_a_crash_after_the_last_subtest_fails(self):
         self.assertEqual(self.count(("ERROR", "1..1\nok 1 - a\n")), ("1 passed, 1 failed, 0 skipped", 1))
 
@@ -59,6 +70,61 @@ class Summary(unittest.TestCase):
     def test_nothing_that_ran_is_no_success(self):
         self.assertEqual(self.count(), ("0 passed, 0 failed, 0 skipped", 1))
         self.assertEqual(self.count(("OK", ""), status=1), ("1 passed, 1 failed, 0 skipped", 1))
+
+
+class PytestTap(unittest.TestCase):
+    """tools/pytest-tap"""
+
+    TESTS = """
+import pytest
+
+def test_good():
+    print("ok 7 - not from here")
+
+@pytest.mark.parametrize("text", ["# a"])
+def test_bad(text):
+    assert False, "the reason"
+
+@pytest.mark.skip(reason="no\\nneed")
+def test_skipped():
+    pass
+
+@pytest.fixture
+def thing():
+    yield
+    assert False
+
+def test_ends_badly(thing):
+    pass
+"""
+
+    def run_tests(self, **files):
+        """What it says of files with these contents: its lines, all else that is written, and its exit status."""
+        with tempfile.TemporaryDirectory() as folder:
+            for name, text in files.items():
+                (pathlib.Path(folder) / f"{name}.py").write_text(text)
+            done = subprocess.run(
+                [TOP / "tools" / "pytest-tap", "-s", folder], check=False, capture_output=True, text=True
+            )
+            return done.stdout.splitlines(), done.stderr, done.returncode
+
+    def test_each_test_is_a_line(self):
+        lines, errors, status = self.run_tests(test_a=self.TESTS)
+        self.assertEqual(lines, [
+            "1..4", "ok 1 - test_good", "not ok 2 - test_bad[= a]", "ok 3 - test_skipped # SKIP no need",
+            "not ok 4 - test_ends_badly",
+        ])  # fmt: skip
+        self.assertIn("the reason", errors)
+        self.assertIn("ok 7 - not from here", errors)
+        self.assertEqual(status, 1)
+
+    def test_files_that_are_skipped_or_broken(self):
+        skipped = "import pytest; pytest.importorskip('no_such_module')"
+        lines, _, status = self.run_tests(test_a=skipped)
+        self.assertEqual((len(lines), lines[0], status), (2, "1..1", 0))
+        self.assertIn("# SKIP could not import 'no_such_module'", lines[1])
+        lines, _, status = self.run_tests(test_a="import no_such_module")
+        self.assertEqual((lines, status), (["1..1", "not ok 1 - test_a.py"], 2))
 
 
 class Layers(unittest.TestCase):
