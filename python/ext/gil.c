@@ -16,6 +16,17 @@
 #include <time.h>
 #include <unistd.h>
 
+#if defined(__SANITIZE_ADDRESS__)
+#define IS_SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define IS_SANITIZED 1
+#endif
+#endif
+#ifdef IS_SANITIZED
+#include <sanitizer/lsan_interface.h>
+#endif
+
 /* How long the closing gate waits for those on their way in, in milliseconds. */
 #define CLOSE_WAIT_MS 2000
 
@@ -195,14 +206,26 @@ void engines_may_end(void)
 	atomic_store(&agent_ended, true);
 }
 
+/* Tells LeakSanitizer that this, with all that it leads to, is left to the end of the process. */
+static void leave_to_the_end(const void *memory)
+{
+#ifdef IS_SANITIZED
+	__lsan_ignore_object(memory);
+#endif
+	(void)memory;
+}
+
 void drop_handle(void (*unref)(void *handle), void *handle)
 {
 	if (!atomic_load_explicit(&agent_ended, memory_order_relaxed)) {
 		unref(handle);
 		return;
 	}
-	if (python_is_closing())
-		return; /* the process ends: nobody needs the memory, and a thread may never give back what it holds */
+	if (python_is_closing()) {
+		/* Nobody needs the memory any more, and a thread may never give back what it holds. */
+		leave_to_the_end(handle);
+		return;
+	}
 	Py_BEGIN_ALLOW_THREADS;
 	unref(handle);
 	Py_END_ALLOW_THREADS;
