@@ -157,6 +157,16 @@ class Layers(unittest.TestCase):
         self.assertIn("cli/a.c:1:", self.verdict(cli__a_c='#include "base/list.h"\n'))
 
 
+class Listed(unittest.TestCase):
+    """Files that a meson.build has to name."""
+
+    def test_tests_of_the_python_package(self):
+        folder = TOP / "tests" / "python"
+        build = (folder / "meson.build").read_text()
+        missing = [path.name for path in folder.glob("test_*.py") if f"'{path.stem.removeprefix('test_')}'" not in build]
+        self.assertEqual(missing, [], "add them to tests/python/meson.build")
+
+
 class PublicApi(unittest.TestCase):
     """tools/public_api.py"""
 
