@@ -101,6 +101,13 @@ def _quantized(numbers: Any, dtype: Any, scheme: str, scale: Any, zero_point: An
     return tensor.set_(_storage_of(numbers), numbers.storage_offset(), numbers.size(), numbers.stride())
 
 
+def _complex_half(parts: Any, requires_grad: bool) -> Any:
+    import torch
+
+    tensor = torch.view_as_complex(parts)
+    return tensor.requires_grad_() if requires_grad else tensor
+
+
 def _untyped_storage(content: Any) -> Any:
     return _storage_of(content)
 
@@ -222,6 +229,8 @@ class _Session:
             reduced = _reduce_quantized(tensor)
         elif tensor.is_meta:
             reduced = None
+        elif tensor.dtype is torch.complex32:
+            reduced = _complex_half, (torch.view_as_real(tensor.detach().resolve_conj()), tensor.requires_grad)
         else:
             return self._add(tensor, _TENSOR)
         return tensor.__reduce_ex__(5) if reduced is None else reduced

@@ -12,7 +12,7 @@ from value_helpers import Plain, plain, same
 
 from tendril import _C
 
-EXAMPLES = 150
+EXAMPLES = 100
 
 
 def check(peer, obj):
@@ -29,6 +29,7 @@ def _nests(rank, size, url):
         @settings(max_examples=EXAMPLES)
         def send(obj):
             check("worker1", obj)
+            check("worker1", Plain(x=obj))
 
         send()
         for obj in (
@@ -71,6 +72,7 @@ def _numpy(rank, size, url):
         @settings(max_examples=EXAMPLES)
         def send(obj):
             check("worker1", obj)
+            check("worker1", Plain(x=obj))
 
         send()
         base = np.arange(20.0).reshape(4, 5)
@@ -125,6 +127,10 @@ def _torch(rank, size, url):
             {"a": [torch.ones(2, 2), {"b": torch.zeros(1, dtype=torch.int64)}]},
         ):
             check("worker1", obj)
+        half = torch.view_as_complex(torch.arange(8.0).to(torch.float16).view(4, 2))[::2]
+        for back in (sync("worker1", helpers.identity, half), sync("worker1", helpers.identity, Plain(x=half)).x):
+            assert back.dtype is torch.complex32 and back.stride() == half.stride()
+            assert torch.equal(torch.view_as_real(back), torch.view_as_real(half))
         module = torch.nn.Linear(2, 2)
         assert torch.equal(sync("worker1", module, torch.ones(1, 2)), module(torch.ones(1, 2)))
         scripted = torch.jit.script(module)
