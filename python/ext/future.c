@@ -752,19 +752,26 @@ static PyMethodDef future_methods[] = {
     {"done", (PyCFunction)future_done, METH_NOARGS,
      PyDoc_STR("done($self)\n--\n\nWhether it has a result or an error.")},
     {"wait", (PyCFunction)future_wait, METH_NOARGS,
-     PyDoc_STR("wait($self)\n--\n\nWaits until it has completed; returns its result, or raises its error.")},
+     PyDoc_STR("wait($self)\n--\n\nWaits until it has completed, while other threads run; returns its result. "
+               "May be called again.\n\nRaises:\n    Its error. Of a call: ValueError or TypeError where the "
+               "function has raised one, else RuntimeError.\n    KeyboardInterrupt: by Ctrl-C; the call goes on.")},
     {"value", (PyCFunction)future_value, METH_NOARGS,
-     PyDoc_STR("value($self)\n--\n\nThe result of a completed future; raises its error.")},
+     PyDoc_STR("value($self)\n--\n\nThe result, without waiting.\n\nRaises:\n    RuntimeError: it has not "
+               "completed. Otherwise its error.")},
     {"then", (PyCFunction)future_then, METH_O,
-     PyDoc_STR("then($self, callback)\n--\n\nA future of what callback(future) returns once this one has completed.")},
+     PyDoc_STR("then($self, callback)\n--\n\nA future of what callback(future) returns, or raises, once this "
+               "one has completed.\n\nThe callback runs in the thread that completes this future, at once where "
+               "it has completed; of a call\nin a thread of the package's.")},
     {"add_done_callback", (PyCFunction)future_add_done_callback, METH_O,
-     PyDoc_STR("add_done_callback($self, callback)\n--\n\nCalls callback(future) once it has completed.")},
+     PyDoc_STR("add_done_callback($self, callback)\n--\n\nCalls callback(future) once it has completed, as "
+               "then() does. What it raises is printed.")},
     {"set_result", (PyCFunction)future_set_result, METH_O,
      PyDoc_STR("set_result($self, result)\n--\n\nCompletes it; callbacks run before this returns.")},
     {"set_exception", (PyCFunction)future_set_exception, METH_O,
      PyDoc_STR("set_exception($self, exception)\n--\n\nCompletes it with an error, which wait() raises.")},
     {"cancel", (PyCFunction)future_cancel, METH_NOARGS,
-     PyDoc_STR("cancel($self)\n--\n\nGives the result up, and tells who works on it. False: it had completed.")},
+     PyDoc_STR("cancel($self)\n--\n\nGives the result up: it completes with RuntimeError, and a call's callee "
+               "is told, where a coroutine is\ncancelled.\n\nReturns:\n    False where it had completed already.")},
     {"_on_done", (PyCFunction)future_on_done_quickly, METH_O,
      PyDoc_STR("_on_done($self, callback)\n--\n\nadd_done_callback for one that does not block.")},
     {"_heard", (PyCFunction)future_heard, METH_NOARGS,
@@ -781,7 +788,9 @@ static PyMemberDef future_members[] = {
 };
 
 static PyType_Slot future_slots[] = {
-    {Py_tp_doc, (void *)PyDoc_STR("Future(*, devices=None)\n--\n\nThe result of something under way.")},
+    {Py_tp_doc,
+     (void *)PyDoc_STR("Future(*, devices=None)\n--\n\nThe result of something under way. Any thread may use it, and "
+                       "any event loop may await it.")},
     {Py_tp_new, (void *)make_future},
     {Py_tp_init, (void *)init_future},
     {Py_tp_dealloc, (void *)dealloc_future},

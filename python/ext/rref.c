@@ -435,24 +435,37 @@ static PyMethodDef rref_methods[] = {
     {"is_owner", (PyCFunction)rref_is_owner, METH_NOARGS,
      PyDoc_STR("is_owner($self)\n--\n\nWhether the value lives on this worker.")},
     {"confirmed_by_owner", (PyCFunction)rref_confirmed_by_owner, METH_NOARGS,
-     PyDoc_STR("confirmed_by_owner($self)\n--\n\nWhether the owner counts this reference.")},
+     PyDoc_STR("confirmed_by_owner($self)\n--\n\nWhether the owner is known to count this reference: True on "
+               "the owner. Of one that remote() has\nreturned here, it becomes True when the function has ended.")},
     {"owner", (PyCFunction)rref_owner, METH_NOARGS,
      PyDoc_STR("owner($self)\n--\n\nThe worker on which the value lives, a WorkerInfo.")},
     {"owner_name", (PyCFunction)rref_owner_name, METH_NOARGS,
      PyDoc_STR("owner_name($self)\n--\n\nThe name of the worker on which the value lives.")},
     {"to_here", KEYWORD_METHOD(rref_to_here), METH_VARARGS | METH_KEYWORDS,
-     PyDoc_STR("to_here($self, timeout=-1.0)\n--\n\nA copy of the value; on its owner the value itself.")},
+     PyDoc_STR("to_here($self, timeout=-1.0)\n--\n\nA copy of the value, fetched each time anew; on its owner "
+               "the value itself. Waits until it is there.\n\nArgs:\n    timeout: in seconds; 0 for any time; "
+               "-1.0 for the default of init_rpc's options. Without effect on the\n        owner.\n\nRaises:\n  "
+               "  What the function has raised that was to make the value, with its own type.\n    "
+               "RuntimeError: the time was over (\"RPC ran for more than ...\"), the owner is gone, the value "
+               "cannot be\n        sent, or this process has shut down.")},
     {"local_value", (PyCFunction)rref_local_value, METH_NOARGS,
-     PyDoc_STR("local_value($self)\n--\n\nThe value itself, on its owner only.")},
+     PyDoc_STR("local_value($self)\n--\n\nThe value itself, not a copy, on its owner only. Waits until it is "
+               "there.\n\nRaises:\n    What the function has raised that was to make the value.\n    "
+               "RuntimeError: this worker is not the owner.")},
     {"rpc_sync", KEYWORD_METHOD(rref_rpc_sync), METH_VARARGS | METH_KEYWORDS,
-     PyDoc_STR(
-	 "rpc_sync($self, timeout=-1.0)\n--\n\nA proxy whose methods run on the owner; they wait for the result.")},
+     PyDoc_STR("rpc_sync($self, timeout=-1.0)\n--\n\nA proxy: `rref.rpc_sync().method(1, x=2)` calls the method "
+               "where the value is, waits, and returns\na copy of the result. The proxy may be kept and used "
+               "again.\n\nArgs:\n    timeout: of each call, in seconds; 0 for any time; -1.0 for the default.")},
     {"rpc_async", KEYWORD_METHOD(rref_rpc_async), METH_VARARGS | METH_KEYWORDS,
-     PyDoc_STR("rpc_async($self, timeout=-1.0)\n--\n\nA proxy whose methods run on the owner; they return futures.")},
+     PyDoc_STR("rpc_async($self, timeout=-1.0)\n--\n\nThe same as rpc_sync(), but the proxy's methods return at "
+               "once, with futures of the results.")},
     {"remote", KEYWORD_METHOD(rref_remote), METH_VARARGS | METH_KEYWORDS,
-     PyDoc_STR("remote($self, timeout=-1.0)\n--\n\nA proxy whose methods run on the owner; they return references.")},
+     PyDoc_STR("remote($self, timeout=-1.0)\n--\n\nThe same as rpc_sync(), but the results stay on the owner, "
+               "and the proxy's methods return references\nto them.")},
     {"backward", KEYWORD_METHOD(rref_backward), METH_VARARGS | METH_KEYWORDS,
-     PyDoc_STR("backward($self, dist_autograd_ctx_id=-1, retain_graph=False)\n--\n\nA backward pass from the value.")},
+     PyDoc_STR("backward($self, dist_autograd_ctx_id=-1, retain_graph=False)\n--\n\nA backward pass from the "
+               "value, a tensor of torch's with one element. On the owner, without a context;\npasses over "
+               "several workers are not there yet.")},
     {"_get_type", KEYWORD_METHOD(rref_get_type), METH_VARARGS | METH_KEYWORDS,
      PyDoc_STR("_get_type($self, timeout=-1.0, blocking=True)\n--\n\nThe type of the value, or a future of it.")},
     {"_get_future", (PyCFunction)rref_get_future, METH_NOARGS,
@@ -475,8 +488,10 @@ static PyMemberDef rref_members[] = {
 };
 
 static PyType_Slot rref_slots[] = {
-    {Py_tp_doc,
-     (void *)PyDoc_STR("PyRRef(value, type_hint=None)\n--\n\nA reference to a value that lives on some worker.")},
+    {Py_tp_doc, (void *)PyDoc_STR(
+		    "PyRRef(value, type_hint=None)\n--\n\nA reference to a value that lives on one worker, its "
+		    "owner.\n\nIt may be passed to others as an argument or a result. The value is freed when nobody "
+		    "has a reference any\nmore. References are compared by identity; any thread may use them.")},
     {Py_tp_new, (void *)make_rref},
     {Py_tp_init, (void *)init_rref},
     {Py_tp_dealloc, (void *)dealloc_rref},

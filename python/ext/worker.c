@@ -152,7 +152,11 @@ static PyMethodDef worker_methods[] = {
 };
 
 static PyType_Slot worker_slots[] = {
-    {Py_tp_doc, (void *)PyDoc_STR("WorkerInfo(name, id)\n--\n\nA member of a group: its name and its id.")},
+    {Py_tp_doc,
+     (void *)PyDoc_STR("WorkerInfo(name, id)\n--\n\nA member of a group: its name and its id, which is its rank. Equal "
+                       "to others with the same two, hashable,\nand taken wherever a worker is named.\n\nRaises:\n    "
+                       "RuntimeError: the name is not of 1 to 127 letters, digits, '-', '_' and ':'.\n    TypeError: "
+                       "the id has more than 16 bits.")},
     {Py_tp_new, (void *)worker_new},
     {Py_tp_dealloc, (void *)worker_dealloc},
     {Py_tp_repr, (void *)worker_repr},

@@ -144,16 +144,22 @@ def init_rpc(
     world_size: Optional[int] = None,
     rpc_backend_options: Optional[RpcBackendOptions] = None,
 ) -> None:
-    """Joins a group. From then on this process can make calls, and serves those of others.
+    """Joins a group. From then on this process can make calls, and serves those of others, in threads of its own.
 
-    In a group of a given size it returns when all members have come. In one without, workers come and go at any time.
+        >>> rpc.init_rpc("worker0", rank=0, world_size=2)  # at MASTER_ADDR and MASTER_PORT, as a launcher sets them
+
+    In a group of a given size it returns when all members have come; in one without, workers come and go at any time.
+    What others may call has to be defined before. A process is in one group at a time. `session` does the same, and
+    leaves at its end.
 
     Args:
         name: this worker's name, which no other one has: letters, digits, `-`, `_` and `:`, up to 127 of them.
         backend: what the agent is made by; by default what the options are for, else TENSORPIPE.
-        rank: this worker's id, which no other one has.
+        rank: this worker's id, which no other one has: 0 to `world_size` - 1, or any of 15 bits in a group that
+            changes; -1 for what the URL says, or RANK in the environment.
         world_size: how many members the group has; None where they come and go.
-        rpc_backend_options: options of that backend; by default those that it has itself.
+        rpc_backend_options: options of that backend, where to meet and the default timeout among them; by default those
+            that it has itself.
 
     Raises:
         TypeError: `backend` or the options are none, or no backend has such options.
@@ -288,6 +294,9 @@ def session(
     shutdown_timeout: float = constants.DEFAULT_SHUTDOWN_TIMEOUT,
 ) -> Iterator[WorkerInfo]:
     """A context in which this process is a member of a group; gives its WorkerInfo.
+
+        >>> with rpc.session("worker0", rank=0, world_size=2) as me:
+        ...     rpc.rpc_sync("worker1", print, args=(f"{me.name} is here",))
 
     At its end it leaves gracefully, together with the others. Where the body raises it leaves at once, so that calls of
     others fail rather than wait for it.

@@ -445,11 +445,14 @@ def _make_rref_proxy(rref: Any, rpc_api: str, timeout: float) -> Any:
 class RRef(PyRRef, Generic[T]):
     """A reference to a value of this worker's, to be passed to others.
 
+        >>> model = rpc.RRef(Model())
+        >>> rpc.rpc_async("trainer1", train, args=(model,))
+
     What `remote` returns, and what arrives from others, is a `PyRRef`, which can do the same. `RRef[T]` is for
-    annotations.
+    annotations. The value is kept, as the very object, until nobody refers to it any more.
 
     Args:
-        value: what it refers to.
+        value: what it refers to; of any type, since it stays here.
         type_hint: the interface of `value` where that is a scripted module.
 
     Raises:
@@ -567,7 +570,14 @@ def rpc_sync(
     kwargs: Optional[Mapping[str, Any]] = None,
     timeout: float = UNSET_RPC_TIMEOUT,
 ) -> Any:
-    """Calls a function on another worker and waits for its result. May be called from any thread.
+    """Calls a function on another worker, or on this one, and waits for its result. May be called from any thread.
+
+        >>> rpc.rpc_sync("worker1", max, args=(1, 2))
+        2
+        >>> rpc.rpc_sync("worker1", rpc.ops.aten.add, args=(array, array), kwargs={"alpha": 2}, timeout=5.0)
+
+    The function runs there with copies of the arguments, and what comes back is a copy of its result. It is not made
+    again where it fails; the callee goes on where the time is over.
 
     Args:
         to: the worker: its name, its id, or a WorkerInfo.
@@ -606,7 +616,12 @@ def rpc_async(
 ) -> Any:
     """Calls a function on another worker, and returns at once. May be called from any thread.
 
-    Tensors in the arguments are sent from where they are: leave them unchanged until the future completes.
+        >>> futures = [rpc.rpc_async(worker, pow, args=(2, 10)) for worker in ("worker1", "worker2")]
+        >>> [future.wait() for future in futures]
+        [1024, 1024]
+
+    Tensors in the arguments are sent from where they are: leave them unchanged until the future completes. Calls to one
+    worker may overtake each other.
 
     Args:
         to, func, args, kwargs, timeout: as in `rpc_sync`.
@@ -634,6 +649,12 @@ def remote(
     timeout: float = UNSET_RPC_TIMEOUT,
 ) -> PyRRef:
     """Calls a function on another worker and leaves the result there; returns at once. May be called from any thread.
+
+        >>> counter = rpc.remote("worker1", collections.Counter, args=("banana",))
+        >>> counter.rpc_sync().most_common(1)
+        [('a', 3)]
+        >>> rpc.rpc_sync("worker2", len, args=(counter.to_here(),))
+        3
 
     Args:
         to, func, args, kwargs: as in `rpc_sync`.
