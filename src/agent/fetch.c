@@ -46,9 +46,7 @@ static void give(const struct request *request)
 		value = tdr_value_unref(value);
 		atomic_fetch_add(&agent->metrics.expired, 1);
 	}
-	status = answer(peer, request->call_id, NULL, NULL, status, value, text, traceback);
-	atomic_fetch_add_explicit(status == TDR_OK ? &agent->metrics.served : &agent->metrics.served_failed, 1,
-	                          memory_order_relaxed);
+	answer(peer, request->call_id, NULL, NULL, status, value, text, traceback);
 }
 
 /* Ends one that has waited; drops the value's reference to it. */

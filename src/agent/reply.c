@@ -74,8 +74,14 @@ static tdr_status send_reply(struct peer *peer, uint64_t call_id, const tdr_valu
 	status = put_optional(&encoder, metadata, "metadata");
 	if (status == TDR_OK)
 		status = encode_value_as(&encoder, value, "result");
-	if (status == TDR_OK)
+	if (status == TDR_OK) {
+		_Atomic uint64_t *served = &peer->agent->metrics.served;
+
+		atomic_fetch_add(served, 1); /* first: who has the answer may ask for the number */
 		status = send_body(peer, MESSAGE_REPLY, call_id, &encoder);
+		if (status != TDR_OK)
+			atomic_fetch_sub(served, 1);
+	}
 	if (status != TDR_OK) {
 		char text[ERROR_TEXT_SIZE];
 
@@ -88,8 +94,8 @@ static tdr_status send_reply(struct peer *peer, uint64_t call_id, const tdr_valu
 	return status;
 }
 
-tdr_status answer(struct peer *peer, uint64_t call_id, tdr_passage *passage, struct owned_value *creates,
-                  tdr_status status, tdr_value *value, const char *text, const char *traceback)
+void answer(struct peer *peer, uint64_t call_id, tdr_passage *passage, struct owned_value *creates, tdr_status status,
+            tdr_value *value, const char *text, const char *traceback)
 {
 	tdr_value *metadata = NULL, *detail = status != TDR_OK ? TAKE_PTR(value) : NULL;
 	struct list fetches;
@@ -117,11 +123,12 @@ tdr_status answer(struct peer *peer, uint64_t call_id, tdr_passage *passage, str
 		status = send_reply(peer, call_id, value ? value : tdr_none(), metadata);
 		text = tdr_last_error();
 	}
-	if (status != TDR_OK)
+	if (status != TDR_OK) {
+		atomic_fetch_add(&peer->agent->metrics.served_failed, 1);
 		send_error(peer, call_id, status, text, traceback, metadata, detail);
+	}
 	tdr_value_unref(value);
 	tdr_value_unref(detail);
 	free(copy);
 	fetches_finish(peer->agent, &fetches);
-	return status;
 }

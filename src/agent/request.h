@@ -105,9 +105,9 @@ bool fetch_serve(struct request *request, unsigned turn);
 
 /*
  * Shows an outcome to the interceptors, if there are any, and sends it, or keeps it where a reference is to stand for it (`creates`,
- * taken over; NULL: none). `value`, the result or what was attached to the error, is given away. Returns what was sent.
+ * taken over; NULL: none). `value`, the result or what was attached to the error, is given away. Counts it.
  */
-tdr_status answer(struct peer *peer, uint64_t call_id, tdr_passage *passage, struct owned_value *creates,
-                  tdr_status status, tdr_value *value, const char *text, const char *traceback);
+void answer(struct peer *peer, uint64_t call_id, tdr_passage *passage, struct owned_value *creates, tdr_status status,
+            tdr_value *value, const char *text, const char *traceback);
 
 #endif

@@ -58,13 +58,10 @@ static void finish(struct served *served, tdr_status status, tdr_value *value, c
 	struct peer *peer = served->peer;
 	tdr_agent *agent = peer->agent;
 
-	status =
-	    answer(peer, served->call_id, served->passage, TAKE_PTR(served->creates), status, value, text, traceback);
+	answer(peer, served->call_id, served->passage, TAKE_PTR(served->creates), status, value, text, traceback);
 	pthread_mutex_lock(&peer->served_lock);
 	list_remove(&served->node);
 	pthread_mutex_unlock(&peer->served_lock);
-	atomic_fetch_add_explicit(status == TDR_OK ? &agent->metrics.served : &agent->metrics.served_failed, 1,
-	                          memory_order_relaxed);
 	agent_note_end(agent, &agent->serving);
 }
 
@@ -306,7 +303,6 @@ void request_refuse(struct request *request, tdr_status status)
 	struct peer *peer = request->peer;
 	tdr_future *on = request->on && tdr_future_status(request->on->value) == status ? request->on->value : NULL;
 
-	atomic_fetch_add(&peer->agent->metrics.served_failed, 1);
 	link_took(peer->link, request->cost);
 	answer(peer, request->call_id, request->passage, TAKE_PTR(request->creates), status,
 	       on ? tdr_value_ref(tdr_future_detail(on)) : NULL, tdr_last_error(),

@@ -54,6 +54,11 @@ void error_restore(const struct error_kept *kept)
 	memcpy(last_error, kept->text, sizeof(last_error));
 }
 
+void error_clear(void)
+{
+	last_error[0] = '\0';
+}
+
 tdr_status error_setv(tdr_status status, const char *format, va_list arguments)
 {
 	char text[ERROR_TEXT_SIZE];

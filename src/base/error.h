@@ -25,6 +25,9 @@ tdr_status error_errno(const char *format, ...) __attribute__((format(printf, 1,
 /* TDR_ENOMEM with its general text. */
 tdr_status error_nomem(void) __attribute__((cold));
 
+/* Forgets the text. */
+void error_clear(void);
+
 /* Keeps this thread's last error, and puts it back: for what works on in its midst. */
 struct error_kept {
 	char text[ERROR_TEXT_SIZE];

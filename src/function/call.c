@@ -169,7 +169,7 @@ void call_run(tdr_call *call)
 	tdr_status status;
 
 	/* What an earlier failure in this thread said is not about this call. */
-	error_set(TDR_OK, "%s", "");
+	error_clear();
 	status = function->run(call, function->context);
 	if (status == TDR_OK && atomic_load(&call->deferred))
 		return;
