@@ -24,6 +24,11 @@ static AgentObject *current;
 
 /* ---- the current one ---- */
 
+AgentObject *agent_current_or_none(void)
+{
+	return current;
+}
+
 AgentObject *agent_current(void)
 {
 	if (!current)

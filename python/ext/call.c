@@ -344,10 +344,10 @@ static bool begin(struct request *request, AgentObject *agent, PyObject *to, PyO
 	return worker_from_python(native, to, &request->worker);
 }
 
-static PyObject *call(AgentObject *agent, PyObject *to, PyObject *function, PyObject *args, PyObject *kwargs,
-                      PyObject *timeout, enum call_mode mode)
+PyObject *agent_make_call(AgentObject *agent, PyObject *to, PyObject *function, PyObject *args, PyObject *kwargs,
+                          PyObject *timeout, int mode)
 {
-	struct request request = {.mode = mode};
+	struct request request = {.mode = (enum call_mode)mode};
 	PyObject *result = NULL;
 
 	if (!tidy_arguments(&args, &kwargs))
@@ -402,7 +402,7 @@ PyObject *agent_call(PyObject *self, PyObject *const *args, Py_ssize_t nargs, Py
 
 	if (!take_arguments("call", names, 7, 6, args, nargs, keywords, slots) || !mode_from_python(slots[5], &mode))
 		return NULL;
-	return call((AgentObject *)self, slots[0], slots[1], slots[2], slots[3], slots[4], mode);
+	return agent_make_call((AgentObject *)self, slots[0], slots[1], slots[2], slots[3], slots[4], mode);
 }
 
 PyObject *agent_call_pickled(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *keywords)
@@ -462,7 +462,7 @@ static PyObject *rpc_sync(PyObject *module, PyObject *const *args, Py_ssize_t na
 
 	if (!agent || !take_arguments("rpc_sync", names, 5, 5, args, nargs, keywords, slots))
 		return NULL;
-	return call(agent, slots[0], slots[1], slots[2], slots[3], slots[4], MODE_SYNC);
+	return agent_make_call(agent, slots[0], slots[1], slots[2], slots[3], slots[4], MODE_SYNC);
 }
 
 static PyObject *set_future_factory(PyObject *module, PyObject *factory)

@@ -354,6 +354,9 @@ typedef struct AgentObject {
 /* The current agent (borrowed), or NULL with the contract's RuntimeError. */
 AgentObject *agent_current(void);
 
+/* The same; NULL without an exception. */
+AgentObject *agent_current_or_none(void);
+
 /* The library's agent, or NULL with RuntimeError where it is shut down. Borrowed. */
 tdr_agent *agent_of(AgentObject *self);
 int agent_init(PyObject *module);
@@ -401,5 +404,13 @@ PyObject *agent_call(PyObject *self, PyObject *const *args, Py_ssize_t nargs, Py
 PyObject *agent_call_pickled(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *keywords);
 PyObject *agent_call_on(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *keywords);
 int call_init(PyObject *module);
+
+/* What `mode` (SYNC, ASYNC, REMOTE) gives for a call by `agent`; `args`, `kwargs`: NULL, None, or what may be made a tuple and a dict. */
+PyObject *agent_make_call(AgentObject *agent, PyObject *to, PyObject *function, PyObject *args, PyObject *kwargs,
+                          PyObject *timeout, int mode);
+
+/* ---- shortcut.c ---- */
+
+int shortcut_init(PyObject *module);
 
 #endif

@@ -394,7 +394,8 @@ static int close_at_exit(PyObject *module)
 
 /* The parts of the module, in the order they are set up. */
 static int (*const parts[])(PyObject *module) = {
-    worker_init, future_init, rref_init, name_init, convert_init, store_init, agent_init, call_init, unheard_init,
+    worker_init, future_init, rref_init, name_init,     convert_init,
+    store_init,  agent_init,  call_init, shortcut_init, unheard_init,
 };
 
 static int exec_module(PyObject *module)

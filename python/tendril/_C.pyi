@@ -241,6 +241,17 @@ class Agent:
         self, rref: PyRRef, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], timeout: float, mode: int
     ) -> Any: ...
 
+class Shortcut:
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        mode: int,
+        watched: tuple[tuple[dict[str, Any], tuple[str, ...]], ...],
+        busy: Optional[set[object]] = None,
+        /,
+    ) -> None: ...
+    def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
+
 def rpc_sync(
     to: _Destination,
     func: Union[str, Callable[..., Any]],

@@ -68,6 +68,9 @@ _default_pickler: Any = _internal_rpc_pickler
 _thread_local_var = threading.local()
 """Has a `future_list` in a thread that is inside `_wait_all`."""
 
+_inside_wait_all: set[object] = set()
+"""One object for each `_wait_all` that some thread is inside of."""
+
 
 @contextlib.contextmanager
 def _use_rpc_pickler(rpc_pickler: Any) -> Iterator[None]:
@@ -95,6 +98,30 @@ def _require_initialized(func: F) -> F:
         return func(*args, **kwargs)
 
     return wrapper  # type: ignore[return-value]
+
+
+def _shortcut(mode: int) -> Callable[[F], F]:
+    """Has the extension do by itself what a function that makes calls does, while nothing that it uses is replaced.
+
+    Args:
+        mode: one of `_C.SYNC`, `_C.ASYNC` and `_C.REMOTE`.
+    """
+    used = (
+        "_default_pickler",
+        "_enable_rpc_profiler",
+        "_get_current_rpc_agent",
+        "_get_should_profile",
+        "_invoke_rpc",
+        "_is_current_rpc_agent_set",
+        "_send",
+        "_to_worker_info",
+    )
+
+    def decorate(func: F) -> F:
+        watched = (globals(), used), (vars(_hooks), ("check_call", "should_profile", "target_of"))
+        return functools.update_wrapper(_C.Shortcut(func, mode, watched, _inside_wait_all), func)  # type: ignore[return-value]
+
+    return decorate
 
 
 # ---- gathering ----
@@ -563,6 +590,7 @@ def _invoke_rpc(
         return record._call_end_callbacks_on_future(future) if should_profile else future
 
 
+@_shortcut(_C.SYNC)
 def rpc_sync(
     to: Destination,
     func: Callable[..., Any],
@@ -606,6 +634,7 @@ def rpc_sync(
     return _C.rpc_sync(worker, target, args, kwargs, timeout)
 
 
+@_shortcut(_C.ASYNC)
 @_require_initialized
 def rpc_async(
     to: Destination,
@@ -640,6 +669,7 @@ def rpc_async(
     return future
 
 
+@_shortcut(_C.REMOTE)
 @_require_initialized
 def remote(
     to: Destination,
@@ -692,6 +722,8 @@ def _wait_all() -> Iterator[None]:
         The first error of them.
     """
     _thread_local_var.future_list = []
+    inside = object()
+    _inside_wait_all.add(inside)
     try:
         yield
     finally:
@@ -699,6 +731,7 @@ def _wait_all() -> Iterator[None]:
             _hooks.wait_all(_thread_local_var.future_list)
         finally:
             del _thread_local_var.future_list
+            _inside_wait_all.discard(inside)
 
 
 _C.set_hooks(make_proxy=_make_rref_proxy, get_type=_rref_get_type, backward=lambda *args: _hooks.backward(*args))
