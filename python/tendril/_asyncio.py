@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Coroutines: functions defined with `async def` run for callers, and futures awaited in anyone's event loop.
 
-A future can be awaited under asyncio and trio, and in loops that a program has written itself: those are given the future
-by the coroutine's `send`, and send anything once it has completed.
+A future can be awaited under asyncio and trio, and in loops that a program has written itself: those are given the
+future by the coroutine's `send`, and send anything once it has completed.
 
 An agent has one event loop, in a thread of its own, made when the first coroutine is called.
 """
@@ -23,7 +23,7 @@ _loops: "dict[str, _Loop]" = {}
 
 
 def wrap(future: Any) -> Awaitable[Any]:
-    """What to await for the outcome of `future` in the event loop that runs here. Who gives up waiting cancels `future`.
+    """What to await for the outcome of `future` in the event loop that runs here. Giving up waiting cancels `future`.
 
     Args:
         future: a `_C.Future`, or another one with its methods.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What must hold whatever happens: many threads at once, ends in the middle of things, forks, and calls by the hundred thousand."""
+"""What must hold whatever happens: many threads at once, ends in the middle of things, forks, and very many calls."""
 
 import gc
 import os

@@ -55,9 +55,8 @@ class Summary(unittest.TestCase):
             logs.mkdir()
             test = {"name": "a", "result": "OK", "stdout": "1..2\nok 1 - b # SKIP no network\nok 2 - c\n"}
             (logs / "testlog.json").write_text(json.dumps(test) + "\n")
-            done = subprocess.run(
-                [sys.executable, TOP / "tools" / "test-summary", build, "0"], check=False, capture_output=True, text=True
-            )
+            command = [sys.executable, TOP / "tools" / "test-summary", build, "0"]
+            done = subprocess.run(command, check=False, capture_output=True, text=True)
         self.assertEqual(done.stdout, "SKIPPED a: b # SKIP no network\n1 passed, 0 failed, 1 skipped\n")
 
     def test_a_crash_after_the_last_subtest_fails(self):
@@ -163,7 +162,8 @@ class Listed(unittest.TestCase):
     def test_tests_of_the_python_package(self):
         folder = TOP / "tests" / "python"
         build = (folder / "meson.build").read_text()
-        missing = [path.name for path in folder.glob("test_*.py") if f"'{path.stem.removeprefix('test_')}'" not in build]
+        names = [path.stem.removeprefix("test_") for path in folder.glob("test_*.py")]
+        missing = [name for name in names if f"'{name}'" not in build]
         self.assertEqual(missing, [], "add them to tests/python/meson.build")
 
 

@@ -22,7 +22,8 @@ SOURCES = ["LICENSE", "README.md", "include", "meson.build", "meson_options.txt"
 
 # What pytest, its plugin for time limits and hypothesis import, and is not Python's own.
 TEST_MODULES = [
-    "_pytest", "attr", "attrs", "hypothesis", "iniconfig", "packaging", "pluggy", "pytest", "pytest_timeout", "sortedcontainers",
+    "_pytest", "attr", "attrs", "hypothesis", "iniconfig", "packaging", "pluggy", "pytest", "pytest_timeout",
+    "sortedcontainers",
 ]  # fmt: skip
 
 # What a test may miss in an environment that has only the wheel.
@@ -50,7 +51,8 @@ print("done")
 def run(*command, limit=120, **options):
     """Runs a command that has to succeed; gives what it wrote to standard output."""
     options.setdefault("env", environment())
-    done = subprocess.run([str(word) for word in command], stdout=subprocess.PIPE, text=True, timeout=limit, check=False, **options)
+    words = [str(word) for word in command]
+    done = subprocess.run(words, stdout=subprocess.PIPE, text=True, timeout=limit, check=False, **options)
     if done.returncode != 0:
         pytest.fail(f"{' '.join(map(str, command))}: exit status {done.returncode}\n{done.stdout}", pytrace=False)
     return done.stdout
@@ -140,7 +142,8 @@ def test_extension_has_the_library_inside(bare):
 
 def test_nothing_else_is_there(bare):
     for name in ("numpy", "torch", "cloudpickle", "pytest"):
-        done = subprocess.run([bare, "-c", f"import {name}"], env=environment(), capture_output=True, text=True, check=False)
+        command = [bare, "-c", f"import {name}"]
+        done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
         assert f"No module named '{name}'" in done.stderr
 
 
@@ -176,7 +179,9 @@ def test_torch_is_missed(bare, tmp_path):
 def test_own_tests(bare, test_modules, place, tmp_path):
     """The package's tests, without numpy and torch."""
     env = environment(
-        PYTHONPATH=str(test_modules), PYTEST_DISABLE_PLUGIN_AUTOLOAD="1", HYPOTHESIS_STORAGE_DIRECTORY=str(place / "hypothesis")
+        PYTHONPATH=str(test_modules),
+        PYTEST_DISABLE_PLUGIN_AUTOLOAD="1",
+        HYPOTHESIS_STORAGE_DIRECTORY=str(place / "hypothesis"),
     )
     output = run(
         bare, TOP / "tools" / "pytest-tap", "-p", "pytest_timeout", "--timeout=240", "--basetemp", tmp_path / "own",
