@@ -120,6 +120,8 @@ static void unref_agent(void *agent)
 
 static void request_fini(struct request *request)
 {
+	tdr_value_unref(request->args);
+	tdr_value_unref(request->kwargs);
 	Py_XDECREF(request->name);
 	if (request->agent)
 		drop_handle(unref_agent, request->agent);
@@ -130,8 +132,13 @@ static void request_fini(struct request *request)
 /* A callback of a Future: completes a future of another make, `context`, a reference. */
 static void complete_foreign(PyObject *future, void *context)
 {
-	PyObject *foreign = context, *result = future_result(future), *done;
+	PyObject *foreign = context, *result, *done;
 
+	if (!future) {
+		Py_DECREF(foreign);
+		return;
+	}
+	result = future_result(future);
 	if (result) {
 		done = PyObject_CallMethod(foreign, "set_result", "(O)", result);
 	} else {
@@ -154,8 +161,9 @@ static void complete_foreign(PyObject *future, void *context)
 /* A future of the factory's make that completes as `future` (given away). */
 static PyObject *foreign_future(PyObject *future)
 {
-	PyObject *foreign = PyObject_CallNoArgs(future_factory);
+	PyObject *factory = Py_NewRef(future_factory), *foreign = PyObject_CallNoArgs(factory);
 
+	Py_DECREF(factory);
 	if (foreign && factory_reports && PyObject_SetAttrString(foreign, "_call", future) < 0)
 		Py_CLEAR(foreign);
 	if (foreign && future_on_done_may_block(future, complete_foreign, Py_NewRef(foreign)) < 0) {
@@ -221,27 +229,44 @@ static PyObject *too_late(const struct request *request)
 	return future;
 }
 
-/* Makes the call. Takes over the request's arguments. */
+/* What the request says. It keeps its arguments. */
+static struct sending sending_of(const struct request *request, int64_t timeout_ms, unsigned flags)
+{
+	struct sending sending = {
+	    .agent = request->agent,
+	    .worker = request->worker,
+	    .referent = request->referent,
+	    .function = request->function,
+	    .args = tdr_value_ref(request->args),
+	    .kwargs = tdr_value_ref(request->kwargs),
+	    .creates = request->mode == MODE_REMOTE,
+	};
+
+	tdr_rpc_options_init(&sending.options);
+	sending.options.timeout_ms = timeout_ms;
+	sending.options.flags = flags | TDR_RPC_NO_WAIT;
+	return sending;
+}
+
+/* Makes the call. */
 static PyObject *send(struct request *request)
 {
 	bool is_sync = request->mode == MODE_SYNC, done = false;
-	tdr_rpc_options options;
-	tdr_future *future;
+	struct sending sending = sending_of(request, request->timeout_ms,
+	                                    TDR_RPC_LOCAL_TIMEOUT | (is_sync ? TDR_RPC_AWAITED : 0));
+	tdr_future *future = NULL;
 	PyObject *result;
 
-	tdr_rpc_options_init(&options);
-	options.timeout_ms = request->timeout_ms;
-	options.flags = TDR_RPC_LOCAL_TIMEOUT | (is_sync ? TDR_RPC_AWAITED : 0);
 	Py_BEGIN_ALLOW_THREADS;
-	if (request->referent)
-		future = tdr_rref_rpc_async_with(request->referent, request->function, request->args, request->kwargs,
-		                                 &options);
-	else
-		future = tdr_rpc_async_with(request->agent, request->worker, request->function, request->args,
-		                            request->kwargs, &options);
+	send_now(&sending, &future, NULL);
 	if (future && is_sync) /* the answer mostly comes while the GIL is given up once */
 		done = tdr_future_wait(future, SIGNAL_SLICE_MS, NULL) == TDR_OK;
 	Py_END_ALLOW_THREADS;
+	if (!done && was_refused(future, NULL)) {
+		tdr_future_unref(future);
+		if (send_patiently(&sending, &future, NULL) < 0)
+			return NULL;
+	}
 	if (!future)
 		return raise_null();
 	if (done)
@@ -254,26 +279,22 @@ static PyObject *send(struct request *request)
 
 static PyObject *send_remote(struct request *request)
 {
-	tdr_rpc_options options;
 	tdr_worker worker;
-	tdr_rref *rref;
+	tdr_rref *rref = NULL;
+	struct sending sending;
 	tdr_status status = tdr_worker_by_name(request->agent, request->worker, &worker);
 
-	if (status != TDR_OK) {
-		tdr_value_unref(request->args);
-		tdr_value_unref(request->kwargs);
+	if (status != TDR_OK)
 		return raise_last(status);
-	}
-	tdr_rpc_options_init(&options);
-	options.timeout_ms = request->timeout_ms < TDR_TIMEOUT_DEFAULT ? 1 : request->timeout_ms;
+	sending = sending_of(request, request->timeout_ms < TDR_TIMEOUT_DEFAULT ? 1 : request->timeout_ms, 0);
 	Py_BEGIN_ALLOW_THREADS;
-	if (request->referent)
-		rref = tdr_rref_remote_with(request->referent, request->function, request->args, request->kwargs,
-		                            &options);
-	else
-		rref = tdr_remote_with(request->agent, request->worker, request->function, request->args,
-		                       request->kwargs, &options);
+	send_now(&sending, NULL, &rref);
 	Py_END_ALLOW_THREADS;
+	if (was_refused(NULL, rref)) {
+		tdr_rref_unref(rref);
+		if (send_patiently(&sending, NULL, &rref) < 0)
+			return NULL;
+	}
 	return rref_object_of_remote(rref);
 }
 
@@ -281,11 +302,7 @@ static PyObject *dispatch(struct request *request)
 {
 	if (request->mode == MODE_REMOTE)
 		return send_remote(request);
-	if (request->timeout_ms >= TDR_TIMEOUT_DEFAULT)
-		return send(request);
-	tdr_value_unref(request->args);
-	tdr_value_unref(request->kwargs);
-	return too_late(request);
+	return request->timeout_ms >= TDR_TIMEOUT_DEFAULT ? send(request) : too_late(request);
 }
 
 /* ---- the entries ---- */
@@ -352,11 +369,13 @@ PyObject *agent_make_call(AgentObject *agent, PyObject *to, PyObject *function, 
 
 	if (!tidy_arguments(&args, &kwargs))
 		return NULL;
+	Py_INCREF(agent); /* the current one may change meanwhile */
 	if (begin(&request, agent, to, timeout) && aim(&request, function, args, kwargs))
 		result = dispatch(&request);
 	Py_DECREF(args);
 	Py_XDECREF(kwargs);
 	request_fini(&request);
+	Py_DECREF(agent);
 	return result;
 }
 

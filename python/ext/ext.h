@@ -341,7 +341,8 @@ extern PyTypeObject *agent_type;
 typedef struct AgentObject {
 	PyObject_HEAD tdr_agent *agent; /* from join to shutdown */
 	PyObject *name;
-	PyObject *store;     /* what it has joined by, while there is an agent: it may host what the library's store needs */
+	PyObject
+	    *store; /* what it has joined by, while there is an agent: it may host what the library's store needs */
 	PyObject *options;   /* a dict, for when the agent is made */
 	PyObject *prepared;  /* a list of (method, arguments): what has to be done before joining */
 	PyObject *on_member; /* called for members that come and go; NULL: none */
@@ -389,6 +390,29 @@ void operation_free(struct operation *operation);
 void operation_work(void *context);
 void operation_release(void *context);
 bool operation_raise(struct operation *operation);
+
+/* ---- patience.c: calls that may have to wait before they can leave ---- */
+
+/* A call. `args` and `kwargs` are given away with it. */
+struct sending {
+	tdr_agent *agent;
+	const char *worker;
+	tdr_rref *referent; /* on whose value it is called; NULL: none */
+	const char *function;
+	tdr_value *args;
+	tdr_value *kwargs;
+	tdr_rpc_options options;
+	bool creates; /* a reference to its result is wanted, instead of a future */
+};
+
+/* Makes it by the function of the library's that fits. Without the GIL. */
+void send_now(const struct sending *sending, tdr_future **ret_future, tdr_rref **ret_rref);
+
+/* Whether what it gave says that it was refused, which TDR_RPC_NO_WAIT asks for, because the worker's credit is used up. */
+bool was_refused(tdr_future *future, tdr_rref *rref);
+
+/* Makes it once its turn has come; a signal's handler may end the wait: -1. The arguments are not given away here. */
+int send_patiently(const struct sending *sending, tdr_future **ret_future, tdr_rref **ret_rref);
 
 /* agent_device.c: device maps, as dicts of ("cuda", 0) -> ("cuda", 1). False, NULL: an exception. */
 bool device_map_set(tdr_agent *agent, PyObject *args);

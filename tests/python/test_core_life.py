@@ -213,6 +213,45 @@ def test_control_c(tmp_path, what):
     assert output == "interrupted\n"
 
 
+@pytest.mark.parametrize("call", [helpers.call_async, helpers.remote, helpers.sync])
+def test_control_c_ends_waiting_for_credit(tmp_path, call):
+    """Whoever has used up its credit with a worker that does not go on waits before the call can leave."""
+    arguments = [os.path.dirname(__file__), f"file://{tmp_path}/meeting"]
+    path = "import sys; sys.path.insert(0, sys.argv[1])\nimport core_helpers as helpers\n"
+    stopped = subprocess.Popen(
+        [sys.executable, "-c", f"{path}agent = helpers.join(1, 2, sys.argv[2], credit_bytes=200_000)\ninput()",
+         *arguments],
+        stdin=subprocess.PIPE,
+    )
+    try:
+        output, _ = run_script(
+            f"""
+            import os, signal, threading
+            import core_helpers as helpers
+            agent = helpers.join(0, 2, sys.argv[2])
+            helpers.sync("worker1", helpers.add, 1, 2)
+            os.kill({stopped.pid}, signal.SIGSTOP)
+            threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT)).start()
+            kept = []
+            try:
+                while True:
+                    kept.append(helpers.{call.__name__}("worker1", len, bytes(60_000), timeout=0.0))
+            except KeyboardInterrupt:
+                print("interrupted", len(kept) < 100)
+            os.kill({stopped.pid}, signal.SIGCONT)
+            if kept:
+                kept[0].wait() if hasattr(kept[0], "wait") else kept[0].to_here()
+            print(helpers.sync("worker1", helpers.add, 1, 2))
+            agent.abort()
+            """,
+            arguments[1],
+        )
+    finally:
+        stopped.kill()
+        stopped.wait()
+    assert output == "interrupted True\n3\n"
+
+
 def test_subinterpreters_are_refused():
     output, _ = run_script(
         """
