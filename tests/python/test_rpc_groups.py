@@ -2,6 +2,7 @@
 """Joining, gathering and leaving, in groups of a given size and in others."""
 
 import os
+import signal
 import threading
 import time
 
@@ -355,6 +356,74 @@ def run_dynamic(rank, world_size, url):
 
 def test_dynamic_group(group):
     group(3, run_dynamic)
+
+
+def beside(url):
+    """A table for the members of a test, apart from where they meet."""
+    return store.FileStore(url[len("file://") :] + ".beside", -1)
+
+
+def run_coming_again(rank, world_size, url):
+    table, both, one = beside(url), ["worker0", "worker1"], ["worker0"]
+    if rank == 0:
+        join(0, None, url)
+        for number, names in enumerate((both, one, both)):
+            await_members(names)
+            table.set(f"seen{number}", "")
+        assert rpc.rpc_sync("worker1", min, args=(1, 2)) == 1
+        table.set("called", "")
+        await_members(one)
+        rpc.shutdown()
+        return
+    join(1, None, url)
+    table.wait(["seen0"])
+    rpc.shutdown()
+    table.wait(["seen1"])
+    # A name that is taken keeps nobody from trying again with another one.
+    with pytest.raises(RuntimeError, match="RPC worker name worker0 is not unique."):
+        rpc.init_rpc("worker0", rank=1, rpc_backend_options=options(url))
+    assert not rpc._is_current_rpc_agent_set()
+    join(1, None, url)
+    assert members() == both
+    assert rpc.rpc_sync("worker0", min, args=(1, 2)) == 1
+    table.wait(["called"])
+    rpc.shutdown()
+
+
+def test_who_comes_again_comes_to_the_same_group(group):
+    group(2, run_coming_again)
+
+
+def run_dynamic_death(rank, world_size, url):
+    table = beside(url)
+    if rank == 1:
+        join(1, None, url)
+        table.wait(["fetched"])
+        os.kill(os.getpid(), signal.SIGKILL)
+    if rank == 0:
+        join(0, None, url)
+        await_members(["worker0", "worker1"])
+        rref = rpc.remote("worker1", min, args=(1, 2))
+        assert rref.to_here() == 1
+        table.set("fetched", "")
+        await_members(["worker0"])
+        assert "could not find destination name" in raised(RuntimeError, rpc.rpc_sync, "worker1", min, args=(1, 2))
+        assert raised(RuntimeError, rref.to_here)
+        table.set("alone", "")
+    else:
+        table.wait(["alone"])
+        join(2, None, url)
+    # Others still come, and all leave in peace.
+    await_members(["worker0", "worker2"])
+    assert rpc.rpc_sync(2 - rank, min, args=(1, 2)) == 1
+    table.add("done", 1)
+    while table.add("done", 0) < 2:
+        time.sleep(0.01)
+    rpc.shutdown()
+
+
+def test_a_dynamic_group_goes_on_without_the_dead(group):
+    group(3, run_dynamic_death, may_die=(1,))
 
 
 def run_dynamic_at_once(rank, world_size, url):

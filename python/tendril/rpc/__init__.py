@@ -170,7 +170,9 @@ def init_rpc(
     store, rank = _meet(rpc_backend_options, rank, world_size)
     store.set_timeout(datetime.timedelta(seconds=rpc_backend_options.rpc_timeout))
     count = _count_init(rpc_backend_options.init_method)
-    if count:  # the first time there under the keys that programs in C use, so that they can be members, too
+    # The first time there under the keys that programs in C use, so that they can be members, too; and under the same
+    # ones where members come and go: who comes again comes to the same group.
+    if count and world_size:
         store = _hooks.prefix_store(f"rpc_prefix_{count}", store)
     # Before anyone can call: what is called may want them.
     dist_autograd._init(rank)
