@@ -341,8 +341,7 @@ extern PyTypeObject *agent_type;
 typedef struct AgentObject {
 	PyObject_HEAD tdr_agent *agent; /* from join to shutdown */
 	PyObject *name;
-	PyObject
-	    *store; /* what it has joined by, while there is an agent: it may host what the library's store needs */
+	PyObject *store;     /* what it has joined by: it may host what the library's store needs; NULL once it has left */
 	PyObject *options;   /* a dict, for when the agent is made */
 	PyObject *prepared;  /* a list of (method, arguments): what has to be done before joining */
 	PyObject *on_member; /* called for members that come and go; NULL: none */
