@@ -252,8 +252,8 @@ static struct sending sending_of(const struct request *request, int64_t timeout_
 static PyObject *send(struct request *request)
 {
 	bool is_sync = request->mode == MODE_SYNC, done = false;
-	struct sending sending = sending_of(request, request->timeout_ms,
-	                                    TDR_RPC_LOCAL_TIMEOUT | (is_sync ? TDR_RPC_AWAITED : 0));
+	struct sending sending =
+	    sending_of(request, request->timeout_ms, TDR_RPC_LOCAL_TIMEOUT | (is_sync ? TDR_RPC_AWAITED : 0));
 	tdr_future *future = NULL;
 	PyObject *result;
 

@@ -419,9 +419,9 @@ static tdr_status serve_registered(tdr_call *call, void *context)
 		args = positional_arguments(call);
 	else if (!arguments_to_python(tdr_arg(call, 0), tdr_arg(call, 1), &args, &kwargs))
 		args = NULL;
-	status = args ? call_python(call, registered->agent, registered->callable, args, kwargs,
-	                            schema_value_from_python)
-	              : fail_with_exception(call, self);
+	status =
+	    args ? call_python(call, registered->agent, registered->callable, args, kwargs, schema_value_from_python)
+		 : fail_with_exception(call, self);
 	Py_XDECREF(args);
 	Py_XDECREF(kwargs);
 	python_leave(state);
