@@ -67,6 +67,7 @@ def train(server, seed):
 
 
 def main():
+    torch.set_num_threads(1)  # several ranks share this machine
     rank, world_size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     rpc.init_rpc("server" if rank == 0 else f"trainer{rank}", rank=rank, world_size=world_size)
     if rank == 0:
