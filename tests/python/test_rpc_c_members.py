@@ -70,6 +70,7 @@ def be_member(rank, world_size, url):
         gathered = rpc.api._all_gather(rank)
         assert gathered == {f"worker{other}": other for other in range(world_size)}
         rpc.api._barrier([f"worker{other}" for other in range(world_size)])
+        rpc.api._get_current_rpc_agent().join()
         box = rpc.remote("c", rpc.ops.box.make, args=(rank,))
         other = (rank + 1) % world_size
         assert rpc.rpc_sync(f"worker{other}", use_box, args=(box,)) == rank + 1

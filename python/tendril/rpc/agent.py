@@ -188,13 +188,15 @@ class TensorPipeAgent(RpcAgent):
                 self._leaks = self._leaks or str(error)
 
     def _await_idle(self, timeout: float) -> None:
-        """Rounds in which each member waits for its own calls, until nobody had any since the round before."""
+        """Rounds in which each Python member waits for its own calls, until nobody had any since the round before."""
         deadline = time.monotonic() + timeout if timeout else None
         before = None
         while True:
             issued = self._await_own_calls(deadline)
             left = max(deadline - time.monotonic(), 0.001) if deadline is not None else 0.0
-            now = self._native.all_gather(issued, None, left) if self.is_static_group else {self._me.name: issued}
+            now = {self._me.name: issued}
+            if self.is_static_group:
+                now = self._native.all_gather(issued, self._python_names, left)
             if now == before:
                 return
             before = now
