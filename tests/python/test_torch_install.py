@@ -278,6 +278,8 @@ def run_scripts(rank, world_size, url):
             call("alone", double, (torch.ones(2), 1, 2))
     with pytest.raises(RuntimeError, match="not this one"):
         rpc.rpc_sync("alone", refuse, (torch.ones(2),))
+    with pytest.raises(RuntimeError, match="not this one"):
+        rpc.remote("alone", refuse, (torch.ones(2),)).to_here()
     with pytest.raises(RuntimeError, match="must return an IValue of Future type, but got Tensor"):
         rpc.rpc_sync("alone", rpc.functions.async_execution(double), (torch.ones(2),))
     rpc.shutdown()
@@ -323,6 +325,63 @@ def run_futures(rank, world_size, url):
     with pytest.raises(TypeError):
         torch.futures.collect_all([1])
     rpc.shutdown()
+
+
+async def _endless():
+    import asyncio
+
+    try:
+        await asyncio.sleep(600)
+    except asyncio.CancelledError:
+        _ended.append(True)
+        raise
+
+
+_ended = []
+
+
+def run_modern_futures(rank, world_size, url):
+    rpc = _alone(url)
+    import asyncio
+    import logging
+    import time
+
+    import torch
+
+    async def main():
+        assert await rpc.rpc_async("alone", _late, (0.01,)) == (1, 2)
+        with pytest.raises(ValueError, match="no"):
+            await rpc.rpc_async("alone", _refuse)
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(rpc.rpc_async("alone", _endless), 0.05)
+
+    asyncio.run(main())
+    while not _ended:
+        time.sleep(0.01)
+    assert isinstance(rpc.rpc_async("alone", _late, (0,)), torch.futures.Future)
+    assert not torch.futures.Future().done()
+    # What nobody asks about is told at the end, and nothing else.
+    for future in [rpc.rpc_async("alone", _refuse) for _ in range(2)]:
+        while not future.done():
+            time.sleep(0.001)
+    for ask in (lambda future: future.wait(), lambda future: future.then(lambda done: done.value()).wait()):
+        with pytest.raises((ValueError, RuntimeError), match="no"):
+            ask(rpc.rpc_async("alone", _refuse))
+    with pytest.raises(ValueError, match="no"):
+        torch.futures.wait_all([rpc.rpc_async("alone", _refuse)])
+    assert rpc.rpc_async("alone", _endless).cancel()
+    reports = []
+    handler = logging.Handler()
+    handler.emit = lambda record: reports.append(record.getMessage())
+    logging.getLogger("tendril.rpc.api").addHandler(handler)
+    del future
+    rpc.shutdown()
+    (report,) = reports
+    assert report.startswith("2 calls of this worker have failed"), report
+
+
+def test_futures_are_awaited_cancelled_and_reported(group):
+    group(1, run_modern_futures)
 
 
 def test_futures(group):

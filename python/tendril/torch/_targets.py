@@ -127,6 +127,18 @@ def _script(name: str) -> Callable[..., Any]:
     return function
 
 
+def _with_plain_errors(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The same function, raising RuntimeError where it raises an error that is TorchScript's own."""
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except torch.jit.Error as error:
+            raise RuntimeError(str(error)) from error
+
+    return call
+
+
 def _check_future(result: Any) -> Any:
     if not isinstance(result, torch._C.Future):
         kind = "Tensor" if isinstance(result, torch.Tensor) else type(result).__name__
@@ -143,7 +155,7 @@ def resolve(name: str) -> Callable[..., Any]:
     if name.startswith(OPERATOR_PREFIX):
         return _operator(name)
     if name.startswith(SCRIPT_PREFIX):
-        return _script(name[len(SCRIPT_PREFIX) :])
+        return _with_plain_errors(_script(name[len(SCRIPT_PREFIX) :]))
     function = _script(name[len(SCRIPT_ASYNC_PREFIX) :])
 
     def call(*args: Any, **kwargs: Any) -> Any:
