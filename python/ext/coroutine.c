@@ -173,7 +173,7 @@ bool answer_by_coroutine(tdr_call *call, tdr_agent *agent, PyObject *coroutine, 
 	Py_XDECREF(module);
 	if (!handle) {
 		if (run)
-			run_unref(run);
+			run_unref(run); /* NOLINT(clang-analyzer-unix.Malloc): it does not count references */
 		return false;
 	}
 	if (run->ended)

@@ -84,7 +84,7 @@ bool operation_take_names(struct operation *operation, PyObject *names)
 	operation->names = calloc((size_t)PyList_GET_SIZE(list) + 1, sizeof(*operation->names));
 	if (!operation->names)
 		PyErr_NoMemory();
-	for (Py_ssize_t i = 0; !PyErr_Occurred() && i < PyList_GET_SIZE(list); i++) {
+	for (Py_ssize_t i = 0; operation->names && !PyErr_Occurred() && i < PyList_GET_SIZE(list); i++) {
 		PyObject *item = PyList_GET_ITEM(list, i);
 		const char *name = PyUnicode_Check(item) ? PyUnicode_AsUTF8(item) : NULL;
 
