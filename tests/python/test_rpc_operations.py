@@ -28,6 +28,18 @@ def test_names_that_are_none():
     assert not hasattr(rpc.ops.ps.push, "_wrapped_async_rpc_function")
 
 
+@rpc.register("completion::Buffer::sample(int count) -> int")
+def _sample(count):
+    return count
+
+
+def test_names_are_completed():
+    assert {"aten", "completion"} <= set(dir(rpc.ops))
+    assert "Buffer" in dir(rpc.ops.completion) and "sample" not in dir(rpc.ops.completion)
+    assert "sample" in dir(rpc.ops.completion.Buffer)
+    assert "__call__" in dir(rpc.ops.completion.Buffer.sample)
+
+
 def test_an_operation_can_be_pickled():
     assert pickle.loads(pickle.dumps(rpc.ops.ps.push)) == rpc.ops.ps.push
 

@@ -32,6 +32,9 @@ class Operation:
             raise AttributeError(f"{self!r} has no attribute {name!r}: use Operation('{self._name}::{name}')")
         return Operation(f"{self._name}::{name}")
 
+    def __dir__(self) -> list[str]:
+        return [*object.__dir__(self), *_continuations(f"{self._name}::")]
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         from . import api
 
@@ -63,8 +66,17 @@ class Operations:
             raise AttributeError(f"rpc.ops has no attribute {name!r}: use Operation({name + '::...'!r})")
         return Operation(name)
 
+    def __dir__(self) -> list[str]:
+        return [*object.__dir__(self), "aten", *_continuations("")]
+
     def __repr__(self) -> str:
         return "rpc.ops"
+
+
+def _continuations(prefix: str) -> list[str]:
+    """What comes next in the names that are registered here and begin with `prefix`: for completion."""
+    names = (schema.partition("(")[0].strip() for schema in _registered)
+    return sorted({name[len(prefix) :].partition("::")[0] for name in names if name.startswith(prefix)})
 
 
 def register(schema: str) -> Callable[[F], F]:
