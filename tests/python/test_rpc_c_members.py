@@ -4,7 +4,6 @@
 import contextlib
 import subprocess
 
-import numpy
 import pytest
 from test_core_c_worker import LIMIT_SECONDS, c_worker  # noqa: F401
 
@@ -46,12 +45,16 @@ def pair(c_worker, tmp_path):  # noqa: F811
 def test_calls_both_ways(pair):
     assert rpc.rpc_sync("c", rpc.ops.c.scale, args=(3,), kwargs={"b": 1.5}) == 4.5
     assert rpc.rpc_async("c", rpc.ops.c.scale, args=(3,)).wait() == 6.0
+    assert rpc.api._all_gather(5) == {"python": 5}
+
+
+def test_a_python_function_under_a_schema(pair):
+    numpy = pytest.importorskip("numpy")
     ones = numpy.ones((2, 3), numpy.float32)
     assert rpc.rpc_sync("c", rpc.ops.c.call, args=("python", "mixed::weigh", [ones, 2])) == 12.5
     assert rpc.rpc_sync("c", rpc.ops.c.call, args=("python", "mixed::weigh", [ones, 2], {"offset": 1.0})) == 13.0
     with pytest.raises(RuntimeError, match="mixed::weigh"):
         rpc.rpc_sync("c", rpc.ops.c.call, args=("python", "mixed::weigh", ["text", 2]))
-    assert rpc.api._all_gather(5) == {"python": 5}
 
 
 def test_functions_of_a_c_object(pair):
