@@ -241,6 +241,7 @@ class Agent:
         self, rref: PyRRef, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], timeout: float, mode: int
     ) -> Any: ...
 
+@final
 class Shortcut:
     def __init__(
         self,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""rpc_sync, rpc_async and remote are objects of the extension's: they look, fail and can be replaced as functions do."""
+"""rpc_sync, rpc_async and remote are objects of the extension's: they look, fail and can be replaced like functions."""
 
 import inspect
 import operator
@@ -10,7 +10,11 @@ import pytest
 from tendril import rpc
 from tendril.rpc import _hooks, api
 
-CALLS = {"rpc_sync": lambda result: result, "rpc_async": lambda future: future.wait(), "remote": lambda rref: rref.to_here()}
+CALLS = {
+    "rpc_sync": lambda result: result,
+    "rpc_async": lambda future: future.wait(),
+    "remote": lambda rref: rref.to_here(),
+}
 
 
 @pytest.fixture

@@ -119,7 +119,8 @@ def _shortcut(mode: int) -> Callable[[F], F]:
 
     def decorate(func: F) -> F:
         watched = (globals(), used), (vars(_hooks), ("check_call", "should_profile", "target_of"))
-        return functools.update_wrapper(_C.Shortcut(func, mode, watched, _inside_wait_all), func)  # type: ignore[return-value]
+        shortcut: Any = _C.Shortcut(func, mode, watched, _inside_wait_all)
+        return functools.update_wrapper(shortcut, func)
 
     return decorate
 
