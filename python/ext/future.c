@@ -589,20 +589,29 @@ static PyObject *future_on_done_quickly(FutureObject *self, PyObject *callable)
 	Py_RETURN_NONE;
 }
 
-static PyObject *completed_before(void)
+/* Completes it and runs its callbacks. What it was bound to is given up then, and who waits for that wakes up. */
+static PyObject *complete_by_hand(FutureObject *self, enum future_state state, PyObject *outcome)
 {
-	PyErr_SetString(PyExc_RuntimeError,
-	                "Future can only be marked completed once; this one has a result or an error");
-	return NULL;
+	tdr_future *source;
+
+	settle(self);
+	source = self->state == FUTURE_BOUND ? tdr_future_ref(self->source) : NULL;
+	if (!complete(self, state, Py_NewRef(outcome)))
+		return PyErr_Format(PyExc_RuntimeError, "Future can only be marked completed once; this one has a "
+		                                        "result or an error");
+	run_callbacks(self);
+	if (source) {
+		Py_BEGIN_ALLOW_THREADS;
+		tdr_future_cancel(source);
+		tdr_future_unref(source);
+		Py_END_ALLOW_THREADS;
+	}
+	Py_RETURN_NONE;
 }
 
 static PyObject *future_set_result(FutureObject *self, PyObject *result)
 {
-	settle(self);
-	if (!complete(self, FUTURE_VALUE, Py_NewRef(result)))
-		return completed_before();
-	run_callbacks(self);
-	Py_RETURN_NONE;
+	return complete_by_hand(self, FUTURE_VALUE, result);
 }
 
 static PyObject *future_set_exception(FutureObject *self, PyObject *exception)
@@ -610,11 +619,7 @@ static PyObject *future_set_exception(FutureObject *self, PyObject *exception)
 	if (!PyObject_TypeCheck(exception, (PyTypeObject *)PyExc_Exception))
 		return PyErr_Format(PyExc_AssertionError, "%S is of type %R, not an Exception.", exception,
 		                    (PyObject *)Py_TYPE(exception));
-	settle(self);
-	if (!complete(self, FUTURE_ERROR, Py_NewRef(exception)))
-		return completed_before();
-	run_callbacks(self);
-	Py_RETURN_NONE;
+	return complete_by_hand(self, FUTURE_ERROR, exception);
 }
 
 static PyObject *future_heard(FutureObject *self, PyObject *unused)

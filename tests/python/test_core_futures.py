@@ -196,6 +196,30 @@ def test_callbacks_of_calls(agent):
     assert value.then(lambda f: f.value()).wait() is value.wait()
 
 
+enough = threading.Event()
+
+
+def wait_until_enough():
+    enough.wait(2 * LIMIT_SECONDS)
+
+
+def test_a_call_completed_by_the_program(agent):
+    """Who waits for it wakes up, and the call is given up."""
+    enough.clear()
+    future = call_async(0, wait_until_enough)
+    seen = []
+    thread = threading.Thread(target=lambda: seen.append(future.wait()))
+    thread.start()
+    time.sleep(0.1)
+    future.set_result("enough")
+    thread.join(LIMIT_SECONDS)
+    enough.set()
+    assert seen == ["enough"]
+    assert future.then(lambda done: done.value()).wait() == "enough"
+    with pytest.raises(RuntimeError, match="only be marked completed once"):
+        future.set_exception(ValueError())
+
+
 def test_cancel(agent):
     future = call_async(0, helpers.sleep, 0.2)
     child = future.then(lambda f: f.value())
