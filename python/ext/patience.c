@@ -21,8 +21,8 @@ void send_now(const struct sending *sending, tdr_future **ret_future, tdr_rref *
 	const tdr_rpc_options *options = &sending->options;
 
 	if (sending->referent && sending->creates)
-		*ret_rref = tdr_rref_remote_with(sending->referent, sending->function, sending->args, sending->kwargs,
-		                                 options);
+		*ret_rref =
+		    tdr_rref_remote_with(sending->referent, sending->function, sending->args, sending->kwargs, options);
 	else if (sending->referent)
 		*ret_future = tdr_rref_rpc_async_with(sending->referent, sending->function, sending->args,
 		                                      sending->kwargs, options);
