@@ -173,6 +173,7 @@ class _Loop:
             task = handle.start(run())
             self._tasks.add(task)  # the loop itself keeps none alive
             task.add_done_callback(self._tasks.discard)
+            task.add_done_callback(lambda _: coroutine.close())  # of a task that was cancelled before it began
 
         self._loop.call_soon_threadsafe(start)
         return handle
