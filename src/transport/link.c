@@ -25,7 +25,8 @@
 enum {
 	FIRST_RETRY_MS = 2,
 	LAST_RETRY_MS = 1000,
-	MAX_BREAKS = 5, /* within the heartbeat bound: then the worker counts as gone */
+	MAX_BREAKS = 5,     /* within the heartbeat bound: then the worker counts as gone */
+	SELF_MESSAGES = 64, /* delivered in one turn */
 };
 
 static const struct lane_events link_lane_events;
@@ -141,7 +142,8 @@ static void become_gone(struct link *link, struct after *after, tdr_status statu
 	set_state(link, LINK_GONE);
 	after->gone = true;
 	after->close[1] = atomic_load(&link->lane) ? atomic_exchange(&link->lane, NULL) : TAKE_PTR(link->dial);
-	list_splice(&after->drop, &link->pending);
+	if (!link->self) /* what one has told oneself is heard to the end */
+		list_splice(&after->drop, &link->pending);
 	list_splice(&after->drop, &link->kept);
 	link_wake_credit_waiters(link);
 	timer_stop(link);
@@ -546,6 +548,39 @@ static void on_timer(struct timer *timer)
 	links_drop(link->links);
 }
 
+/* ---- messages to oneself ---- */
+
+/* The next message to oneself; NULL, and nobody delivers any more, if there is none. */
+static struct parcel *next_to_self(struct link *link)
+{
+	struct list *node;
+
+	pthread_mutex_lock(&link->lock);
+	node = list_shift(&link->pending);
+	link->delivering = node != NULL;
+	pthread_mutex_unlock(&link->lock);
+	return node ? list_entry(node, struct parcel, node) : NULL;
+}
+
+/* Messages to oneself: delivered by a free thread, one at a time and in order, as if they had come over a wire. */
+static void deliver_to_self(struct task *task)
+{
+	struct link *link = container_of(task, struct link, delivery);
+	const struct links_config *config = &link->links->config;
+
+	for (int i = 0; i < SELF_MESSAGES; i++) {
+		struct parcel *parcel = next_to_self(link);
+
+		if (!parcel) {
+			links_drop(link->links);
+			return;
+		}
+		config->events->message(config->context, link, &parcel->message, engine_turn());
+		parcel_free(parcel);
+	}
+	engine_defer(config->engine, &link->delivery);
+}
+
 /* ---- for those above ---- */
 
 struct link *link_new(struct links *links, const struct identity *peer, void *user)
@@ -564,6 +599,7 @@ struct link *link_new(struct links *links, const struct identity *peer, void *us
 	list_init(&link->kept);
 	list_init(&link->waiters);
 	timer_init(&link->timer, on_timer);
+	link->delivery = (struct task){.run = deliver_to_self, .by_waiters = true};
 	link->retry_ms = FIRST_RETRY_MS;
 	atomic_store(&link->window, links->config.credit_bytes);
 	return link;
@@ -617,7 +653,8 @@ void link_close(struct link *link, bool flush)
 		         link->links->config.self.name);
 	}
 	set_state(link, LINK_CLOSED);
-	list_splice(&drop, &link->pending);
+	if (!link->self)
+		list_splice(&drop, &link->pending);
 	list_splice(&drop, &link->kept);
 	link_wake_credit_waiters(link);
 	timer_stop(link);
@@ -671,35 +708,28 @@ uint32_t link_epoch(struct link *link)
 	return atomic_load(&link->epoch);
 }
 
-/* Messages to oneself: delivered by a free thread, as if they had come over a wire. */
-static void deliver_to_self(struct task *task)
-{
-	struct parcel *parcel = container_of(task, struct parcel, task);
-	struct link *link = parcel->context;
-
-	link->links->config.events->message(link->links->config.context, link, &parcel->message, engine_turn());
-	parcel_free(parcel);
-	links_drop(link->links);
-}
-
 static tdr_status send_to_self(struct link *link, const struct message *message)
 {
 	struct parcel *parcel = parcel_new_isolated(message, link->links->config.pool);
 	tdr_status status = TDR_OK;
+	bool begins = false;
 
 	if (!parcel)
 		return error_nomem();
-	parcel->context = link;
-	parcel->task = (struct task){.run = deliver_to_self, .by_waiters = true};
 	pthread_mutex_lock(&link->lock);
-	if (link->state >= LINK_GONE)
+	if (link->state >= LINK_GONE) {
 		status = error_set(link->gone_status, "%s", link->gone_text);
-	else
-		links_hold(link->links); /* with the lock held: who closes the links waits for it */
+	} else {
+		list_append(&link->pending, &parcel->node);
+		begins = !link->delivering;
+		link->delivering = true;
+		if (begins)
+			links_hold(link->links); /* with the lock held: who closes the links waits for it */
+	}
 	pthread_mutex_unlock(&link->lock);
-	if (status == TDR_OK)
-		engine_defer(link->links->config.engine, &parcel->task);
-	else
+	if (begins)
+		engine_defer(link->links->config.engine, &link->delivery);
+	if (status != TDR_OK)
 		parcel_free(parcel);
 	return status;
 }

@@ -25,8 +25,10 @@ struct link {
 
 	pthread_mutex_t lock; /* guards what follows */
 	enum link_state state;
-	struct lane *dial; /* being opened by us, and not greeted; counted */
-	struct list pending;
+	struct lane *dial;    /* being opened by us, and not greeted; counted */
+	struct list pending;  /* parcels that wait for the lane; or, to oneself, to be delivered */
+	struct task delivery; /* of messages to oneself */
+	bool delivering;      /* it is queued, or runs */
 	struct list
 	    kept; /* sent on the lane, and perhaps not arrived: parcels of messages that are sent again if it breaks */
 	struct list waiters; /* for credit */

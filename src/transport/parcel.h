@@ -5,13 +5,10 @@
 
 #include "base/list.h"
 #include "base/pool.h"
-#include "engine/engine.h"
 #include "transport/message.h"
 
 struct parcel {
 	struct list node;
-	struct task task; /* for who delivers it later */
-	void *context;    /* the same */
 	struct message message;
 	uint64_t sequence; /* when it has been sent: its own on the lane, or a later one */
 };

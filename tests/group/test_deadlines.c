@@ -13,6 +13,7 @@
 static struct gate gate = GATE_INIT;
 static _Atomic unsigned ran;       /* calls of test::count */
 static _Atomic unsigned cancelled; /* calls of test::until_cancelled that have seen it */
+static _Atomic unsigned forgotten; /* those that have not */
 
 static tdr_status pass_gate(tdr_call *call, void *context)
 {
@@ -53,8 +54,7 @@ static tdr_status until_cancelled(tdr_call *call, void *context)
 	gate_pass(&gate);
 	while (!tdr_call_cancelled(call) && now_ms() < deadline_ms)
 		pause_ms(1);
-	if (tdr_call_cancelled(call))
-		atomic_fetch_add(&cancelled, 1);
+	atomic_fetch_add(tdr_call_cancelled(call) ? &cancelled : &forgotten, 1);
 	return TDR_OK;
 }
 
@@ -92,6 +92,7 @@ static void start(struct group *group, size_t size)
 	gate_close(&gate);
 	atomic_store(&ran, 0);
 	atomic_store(&cancelled, 0);
+	atomic_store(&forgotten, 0);
 	group_start(group, size, &config);
 }
 
@@ -322,6 +323,25 @@ static void cancelling_reaches_the_callee(void **state)
 	group_end(&group);
 }
 
+/* Also of an agent's own calls, which no connection keeps in order. */
+static void cancelling_does_not_overtake_the_call(void **state)
+{
+	struct group group;
+
+	start(&group, 2);
+	gate_open(&gate);
+	for (size_t i = 0; i < 400; i++) {
+		tdr_future *future =
+		    tdr_rpc_async(group.agents[0], worker_name(i % 2), "test::until_cancelled", NULL, NULL);
+
+		tdr_future_cancel(future);
+		expect_future(future, TDR_ECANCELED, NULL);
+	}
+	eventually(all_have_ended, &group);
+	expect_true(atomic_load(&forgotten) == 0);
+	group_end(&group);
+}
+
 /* A callee learns from its deadline, without a message. */
 static void a_timeout_shows_as_cancelled_at_the_callee(void **state)
 {
@@ -427,6 +447,7 @@ int main(void)
 	    TEST(a_new_default_timeout_is_for_later_calls),
 	    TEST(a_negative_timeout_is_refused),
 	    TEST(cancelling_reaches_the_callee),
+	    TEST(cancelling_does_not_overtake_the_call),
 	    TEST(a_timeout_shows_as_cancelled_at_the_callee),
 	    TEST(a_cancelled_request_that_is_queued_is_not_run),
 	    TEST(cancelling_goes_through_an_asynchronous_function),
