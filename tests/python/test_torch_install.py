@@ -250,6 +250,44 @@ def test_operators(group):
     group(1, run_operators)
 
 
+def run_operators_of_numbers(rank, world_size, url):
+    rpc = _alone(url)
+    import torch
+
+    def check(expected, func, *args, **kwargs):
+        for call in (rpc.rpc_sync, lambda *call: rpc.remote(*call).to_here()):
+            result = call("alone", func, args, kwargs)
+            assert type(result) is type(expected) and result == expected, (func, args, kwargs, result)
+
+    # Each of these is what torch.distributed.rpc gives, too, which takes the first schema that fits.
+    check(3, torch.add, 1, 2)
+    check(3, torch.add, a=1, b=2)
+    check(3, torch.add, 1, b=2)
+    check(2, torch.add, True, 1)
+    check(3.5 + 0j, torch.add, 1, 2.5)
+    check(2 + 1j, torch.add, 1j, 2)
+    check(1e30 + 0j, torch.add, 10**30, 1)
+    check(3, torch.add, 1, torch.tensor(2))
+    check(-1, torch.sub, 2, 3)
+    check(6, torch.mul, 2, 3)
+    check(3.5, torch.div, 7, 2)
+    check(8.0, torch.pow, 2, 3)
+    check(2.0, torch.sqrt, 4)
+    check(True, torch.lt, 1, 2)
+    check("ab", torch.add, "a", "b")
+    # The last two it refuses, although torch itself takes them.
+    for args, kwargs in (((torch.tensor(1), 2), {}), ((2, torch.ones(2)), {}), ((1,), {"other": 2})):
+        result = rpc.rpc_sync("alone", torch.add, args, kwargs)
+        assert isinstance(result, torch.Tensor) and (result == 3).all()
+    with pytest.raises(RuntimeError, match="failed to many any schema"):
+        rpc.rpc_sync("alone", torch.add, ([1], [2]))
+    rpc.shutdown()
+
+
+def test_operators_of_numbers(group):
+    group(1, run_operators_of_numbers)
+
+
 def _scripts():
     import torch
 

@@ -73,7 +73,7 @@ def _fits(schema: Any, args: Any, kwargs: Any) -> bool:
             continue
         else:
             return False
-        if not _has_type(value, argument.type.kind()):
+        if not _has_type(value, argument.type):
             return False
     return position == len(args) and not left
 
@@ -84,11 +84,27 @@ _TYPES = {
     "ListType": (list, tuple, torch.Tensor, int, float),
 }
 
+_NOT_NUMBERS = (str, bytes, list, tuple, dict, torch.device, type(None))
+_NUMBERS = {
+    "BoolType": (),
+    "IntType": (float, complex, *_NOT_NUMBERS),
+    "FloatType": (complex, *_NOT_NUMBERS),
+    "ComplexType": _NOT_NUMBERS,
+    "NumberType": _NOT_NUMBERS,
+}
+"""The kinds of numbers, and what is none of that kind."""
 
-def _has_type(value: Any, kind: str) -> bool:
-    """Whether a value may be an argument of that kind. Errs on the side of yes: torch looks again where it is used."""
-    if isinstance(value, torch.Tensor) and kind in ("NumberType", "IntType", "FloatType", "BoolType"):
-        return value.numel() == 1
+
+def _has_type(value: Any, type_: Any) -> bool:
+    """Whether a value may be an argument of that type. Errs on the side of yes: torch looks again where it is used."""
+    kind = type_.kind()
+    if kind in _NUMBERS:
+        if isinstance(value, torch.Tensor):
+            return value.numel() == 1
+        too_long = kind in ("IntType", "NumberType") and isinstance(value, int) and not -(2**63) <= value < 2**63
+        return not too_long and not isinstance(value, _NUMBERS[kind])
+    if kind == "ListType" and type_.getElementType().kind() == "VarType":
+        return False  # a list of anything: torch does not take such ones from Python
     expected = _TYPES.get(kind)
     return expected is None or isinstance(value, expected)
 
@@ -103,16 +119,49 @@ def _schemas(name: str) -> "tuple[Any, ...]":
 
 @functools.lru_cache(maxsize=None)
 def _operator(name: str) -> Callable[..., Any]:
-    """The operator of that name.
+    """The operator of that name, which takes numbers for tensors where torch does.
 
     Raises:
         RuntimeError: torch has none.
     """
-    found = torch._C._jit_get_operation(name)
-    operator = found[0] if isinstance(found, tuple) else found
+    operator = _first(torch._C._jit_get_operation(name))
     if operator is None:
         raise RuntimeError(f"torch has no operator {name}")
     return operator
+
+
+@functools.lru_cache(maxsize=None)
+def _overload(name: str, overload: str) -> Callable[..., Any]:
+    return _first(torch._C._get_operation_overload(name, overload))
+
+
+def _first(found: Any) -> Any:
+    return found[0] if isinstance(found, tuple) else found
+
+
+def _of_numbers(schema: Any) -> bool:
+    return bool(schema.arguments) and all(argument.type.kind() in _NUMBERS for argument in schema.arguments)
+
+
+@functools.lru_cache(maxsize=None)
+def _dispatcher(name: str) -> Callable[..., Any]:
+    """The operator as calls see it: its first schema that fits says what is run, so that of numbers numbers are made.
+
+    Raises:
+        RuntimeError: torch has none.
+    """
+    operator = _operator(name)
+    schemas = _schemas(name)
+    if not any(map(_of_numbers, schemas)):
+        return operator
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        fitting = next((schema for schema in schemas if _fits(schema, args, kwargs)), None)
+        if fitting is not None and _of_numbers(fitting):
+            return _overload(name, fitting.overload_name)(*args, **kwargs)
+        return operator(*args, **kwargs)
+
+    return call
 
 
 def _script(name: str) -> Callable[..., Any]:
@@ -153,7 +202,7 @@ def resolve(name: str) -> Callable[..., Any]:
         RuntimeError: there is no such operator or function.
     """
     if name.startswith(OPERATOR_PREFIX):
-        return _operator(name)
+        return _dispatcher(name)
     if name.startswith(SCRIPT_PREFIX):
         return _with_plain_errors(_script(name[len(SCRIPT_PREFIX) :]))
     function = _script(name[len(SCRIPT_ASYNC_PREFIX) :])
