@@ -44,6 +44,9 @@ NAMES = {
     "tendril.rpc._utils": "_group_membership_management _update_group_membership",
     "tendril.rpc.backend_registry": """
         BackendType BackendValue backend_registered register_backend construct_rpc_backend_options init_backend
+        _init_process_group _tensorpipe_construct_rpc_backend_options_handler _tensorpipe_init_backend_handler
+        _tensorpipe_validate_devices _tensorpipe_exchange_and_check_all_device_maps _validate_device_maps
+        _create_reverse_mapping _create_device_list _get_device_infos _set_devices_and_reverse_device_map
     """,
     "tendril.rpc.server_process_global_profiler": "_server_process_global_profile",
     "tendril.rpc._testing": "is_available",
@@ -73,6 +76,20 @@ SIGNATURES = {
         "_gather_to_leader": "(sequence_id, worker_name, obj, worker_names=None)",
         "_broadcast_to_followers": "(sequence_id, objects_map)",
     },
+    "tendril.rpc.backend_registry": {
+        "_init_process_group": "(store, rank, world_size)",
+        "_tensorpipe_validate_devices": "(devices, device_count)",
+        "_tensorpipe_exchange_and_check_all_device_maps": (
+            "(my_name, my_device_count, my_device_maps, my_devices, group)"
+        ),
+        "_validate_device_maps": (
+            "(all_names, all_device_counts, all_device_maps, all_devices, is_static_group=True)"
+        ),
+        "_create_reverse_mapping": "(my_name, all_names, all_device_maps)",
+        "_create_device_list": "(my_devices, my_device_maps, reverse_device_maps)",
+        "_get_device_infos": "()",
+        "_set_devices_and_reverse_device_map": "(agent)",
+    },
     "tendril.autograd": {"backward": "(context_id, roots, retain_graph=False)", "get_gradients": "(context_id)"},
 }
 """How the functions are called that programs call most."""
@@ -90,6 +107,15 @@ METHODS = {
 }
 """What classes of `tendril.rpc` have."""
 
+TORCH_ALONE = {
+    "_InternalRPCPickler",  # a class with one instance, `_internal_rpc_pickler`
+    "_backend_type_repr",
+    "_to_device",
+    "_to_device_list",
+    "_to_device_map",
+}
+"""What modules of torch's define for their own use."""
+
 
 @pytest.mark.parametrize("module", NAMES)
 def test_names(module):
@@ -103,6 +129,22 @@ def test_methods(name):
 
     there = dir(getattr(rpc, name))
     assert [method for method in METHODS[name].split() if method not in there] == []
+
+
+@pytest.mark.parametrize("module", [name for name in NAMES if name.startswith("tendril.rpc")])
+def test_whatever_torch_defines_is_there(module):
+    pytest.importorskip("torch")
+    torch_name = module.replace("tendril.", "torch.distributed.")
+    theirs = importlib.import_module(torch_name)
+    if theirs.__name__ != torch_name:
+        pytest.skip("tendril.torch is installed in this process")
+    here = dir(importlib.import_module(module))
+    defined = [name for name, value in vars(theirs).items() if getattr(value, "__module__", "") == torch_name]
+    # The package has the names that are written in C++, too.
+    if module == "tendril.rpc":
+        native = importlib.import_module("torch._C._distributed_rpc")
+        defined += [name for name in dir(native) if not name.startswith("__")]
+    assert sorted(set(defined) - set(here) - TORCH_ALONE) == []
 
 
 @pytest.mark.parametrize("module", SIGNATURES)

@@ -8,6 +8,7 @@ attributes of this module, so that an installed one is seen at once.
 import contextlib
 import threading
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any, Callable, Optional
 
 from tendril import futures
@@ -120,6 +121,16 @@ def prefix_store(prefix: str, store: Any) -> Any:
     from tendril.store import PrefixStore
 
     return PrefixStore(prefix, store)
+
+
+def process_group(store: Any, rank: int, world_size: int, timeout: timedelta) -> Any:
+    """A process group of torch's."""
+    raise RuntimeError("process groups are torch's: call tendril.torch.install() first")
+
+
+def gather_in_group(group: Any, mine: Any) -> list[Any]:
+    """What all members of a process group have called this with, in the order of their ranks."""
+    raise RuntimeError("process groups are torch's: call tendril.torch.install() first")
 
 
 def backward(rref: Any, context_id: int, retain_graph: bool) -> None:

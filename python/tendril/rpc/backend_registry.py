@@ -2,11 +2,13 @@
 """Backends: what makes agents, by name."""
 
 import collections
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Callable, Optional
 
-from . import _hooks, api, constants
+from . import _hooks, _state, api, constants
+from . import devices as rpc_devices
+from ._utils import _group_membership_management, _update_group_membership  # noqa: F401
 from .agent import TensorPipeAgent
 from .options import TensorPipeRpcBackendOptions
 
@@ -186,6 +188,121 @@ def _tensorpipe_init_backend_handler(
             api.shutdown(graceful=False)
             raise
     return agent
+
+
+# ---- pieces for other backends: the agent of this one exchanges and checks device maps in joining ----
+
+
+def _init_process_group(store: Any, rank: int, world_size: int) -> Any:
+    """A process group of torch's; -1 is any rank, or any size.
+
+    Raises:
+        RuntimeError: the group has another rank or size; or torch is not there.
+    """
+    group = _hooks.process_group(store, rank, world_size, constants.DEFAULT_PROCESS_GROUP_TIMEOUT)
+    if rank not in (-1, group.rank()):
+        raise RuntimeError(f"rank argument {rank} doesn't match pg rank {group.rank()}")
+    if world_size not in (-1, group.size()):
+        raise RuntimeError(f"world_size argument {world_size} doesn't match pg size {group.size()}")
+    return group
+
+
+_DeviceMaps = Mapping[str, Mapping[Any, Any]]
+
+
+def _tensorpipe_validate_devices(devices: Iterable[Any], device_count: int) -> bool:
+    """Whether a worker with so many accelerators has all of the devices."""
+    return rpc_devices.are_there(devices, device_count)
+
+
+def _validate_device_maps(
+    all_names: Sequence[str],
+    all_device_counts: Mapping[str, int],
+    all_device_maps: Mapping[str, _DeviceMaps],
+    all_devices: Mapping[str, Sequence[Any]],
+    is_static_group: bool = True,
+) -> None:
+    """Checks that the device maps of all workers fit together.
+
+    Raises:
+        ValueError: they do not.
+    """
+    rpc_devices.check_maps(all_names, all_device_counts, all_device_maps, all_devices, is_static_group)
+
+
+def _create_reverse_mapping(
+    my_name: str, all_names: Sequence[str], all_device_maps: Mapping[str, _DeviceMaps]
+) -> dict[str, dict[Any, Any]]:
+    """For each worker with a map towards this one: from devices here to devices there."""
+    return rpc_devices.reverse_maps(my_name, all_names, all_device_maps)
+
+
+def _create_device_list(
+    my_devices: Sequence[Any], my_device_maps: _DeviceMaps, reverse_device_maps: _DeviceMaps
+) -> list[Any]:
+    """The accelerators that a worker uses: those that it says, else those here that maps name."""
+    return rpc_devices.used_devices(my_devices, my_device_maps, reverse_device_maps)
+
+
+def _tensorpipe_exchange_and_check_all_device_maps(
+    my_name: str, my_device_count: int, my_device_maps: _DeviceMaps, my_devices: Sequence[Any], group: Any
+) -> tuple[dict[str, dict[Any, Any]], list[Any]]:
+    """Tells the members of a process group of this worker's devices, and checks all of them.
+
+    Returns:
+        The reverse device maps, and the accelerators that this worker uses.
+
+    Raises:
+        ValueError: device maps do not fit together.
+    """
+    gathered = _hooks.gather_in_group(group, (my_name, my_device_count, my_device_maps, my_devices))
+    all_names = [name for name, _, _, _ in gathered]
+    all_device_maps = {name: maps for name, _, maps, _ in gathered}
+    _validate_device_maps(
+        all_names,
+        {name: count for name, count, _, _ in gathered},
+        all_device_maps,
+        {name: listed for name, _, _, listed in gathered},
+    )
+    reverse = _create_reverse_mapping(my_name, all_names, all_device_maps)
+    return reverse, _create_device_list(my_devices, my_device_maps, reverse)
+
+
+def _device_infos_of(agent: TensorPipeAgent) -> tuple[int, dict[str, dict[Any, Any]], list[Any]]:
+    options = agent._get_backend_options()
+    return rpc_devices.device_count(), options.device_maps, options.devices
+
+
+def _get_device_infos() -> tuple[int, dict[str, dict[Any, Any]], list[Any]]:
+    """How many accelerators this worker sees, its device maps, and the accelerators that it says it uses."""
+    return _device_infos_of(_state._get_current_rpc_agent())
+
+
+def _set_devices_and_reverse_device_map(agent: TensorPipeAgent) -> None:
+    """Asks all members for their device maps, checks them, and tells the members that this one is there.
+
+    Raises:
+        ValueError: device maps do not fit together.
+        RuntimeError: a member has not answered, or has not heard of this one.
+    """
+    me = agent.get_worker_info()
+    all_names = sorted(agent._python_workers())
+    infos = {
+        name: _device_infos_of(agent) if name == me.name else api.rpc_sync(name, _get_device_infos)
+        for name in all_names
+    }
+    all_device_maps = {name: maps for name, (_, maps, _) in infos.items()}
+    _validate_device_maps(
+        all_names,
+        {name: count for name, (count, _, _) in infos.items()},
+        all_device_maps,
+        {name: listed for name, (_, _, listed) in infos.items()},
+        is_static_group=False,
+    )
+    reverse = _create_reverse_mapping(me.name, all_names, all_device_maps)
+    for name, (_, maps, listed) in infos.items():
+        used = _create_device_list(listed, maps, _create_reverse_mapping(name, all_names, all_device_maps))
+        api.rpc_sync(name, _update_group_membership, args=(me, used, reverse, True))
 
 
 register_backend(

@@ -2,7 +2,7 @@
 """Devices as device maps name them: `torch.device` where torch is loaded, else `Device`, which is like it."""
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Optional, Union
 
 DEFAULT_TYPE = "cuda"
@@ -134,3 +134,83 @@ def device_count() -> int:
     """How many accelerators this process sees: 0 without torch."""
     torch = sys.modules.get("torch")
     return torch.cuda.device_count() if torch is not None and hasattr(torch, "cuda") else 0
+
+
+# ---- device maps of a whole group ----
+
+
+def are_there(devices: Iterable[Any], count: int) -> bool:
+    """Whether a worker with `count` accelerators has all of the devices."""
+    pairs = map(to_pair, devices)
+    return all(kind == "cpu" or (kind == DEFAULT_TYPE and 0 <= index < count) for kind, index in pairs)
+
+
+def check_maps(
+    names: Sequence[str],
+    counts: Mapping[str, int],
+    maps: Mapping[str, Mapping[str, Mapping[Any, Any]]],
+    devices: Mapping[str, Sequence[Any]],
+    is_static_group: bool = True,
+) -> None:
+    """Checks that the device maps of a group's workers fit together; the extension's agents check theirs in joining.
+
+    Args:
+        names: of all workers.
+        counts: how many accelerators each of them has.
+        maps: their device maps, by the name of the one and then of the other worker.
+        devices: those that each of them says that it uses; empty: it does not say.
+        is_static_group: a map towards a worker that there is not is an error.
+
+    Raises:
+        ValueError: they do not. All workers find the same error first.
+    """
+    for name in names:
+        used, count = devices[name], counts[name]
+        if len(set(used)) != len(used):
+            raise ValueError(f"Node {name} has duplicated devices\ndevices = {used}")
+        if not are_there(used, count):
+            raise ValueError(
+                f"Node {name} has devices with invalid indices\ndevices = {used}\ndevice count = {count}"
+            )
+    for name in names:
+        if is_static_group and not set(maps[name]) <= set(names):
+            raise ValueError(
+                f"Node {name} has invalid target node names in its device maps\n"
+                f"device maps = {list(maps[name])}\nnode names = {list(names)}"
+            )
+        for target, pairs in maps[name].items():
+            where = f"in its device map for {target}\ndevice map = {pairs}"
+            if len(set(pairs.values())) != len(pairs):
+                raise ValueError(f"Node {name} has duplicated target devices {where}")
+            sides: list[tuple[str, str, Iterable[Any]]] = [("source", name, pairs.keys())]
+            if target in counts:
+                sides.append(("target", target, pairs.values()))
+            for side, worker, mapped in sides:
+                used, count = devices[worker], counts[worker]
+                if used and not set(mapped) <= set(used):
+                    raise ValueError(f"Node {name} has unexpected {side} devices {where}\ndevices = {used}")
+                if not used and not are_there(mapped, count):
+                    raise ValueError(
+                        f"Node {name} has {side} devices with invalid indices {where}\ndevice count = {count}"
+                    )
+
+
+def reverse_maps(
+    name: str, names: Iterable[str], maps: Mapping[str, Mapping[str, Mapping[Any, Any]]]
+) -> dict[str, dict[Any, Any]]:
+    """For each worker that has a map towards `name`: from devices here to devices there."""
+    return {
+        worker: {target: source for source, target in maps[worker][name].items()}
+        for worker in names
+        if name in maps[worker]
+    }
+
+
+def used_devices(
+    devices: Sequence[Any], maps: Mapping[str, Mapping[Any, Any]], reverse: Mapping[str, Mapping[Any, Any]]
+) -> list[Any]:
+    """The accelerators that a worker uses, by index: those that it says, else those here that its maps name."""
+    if not devices:
+        mapped = {device for side in (maps, reverse) for pairs in side.values() for device in pairs}
+        devices = [device for device in mapped if device.type != "cpu"]
+    return sorted(devices, key=to_pair)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What install() puts in the places of tendril.rpc's hooks."""
 
+import datetime
 import os
 import sys
 from typing import Any
@@ -62,6 +63,16 @@ def _prefix_store(prefix: str, store: Any) -> Any:
     return PrefixStore(prefix, store)
 
 
+def _process_group(store: Any, rank: int, world_size: int, timeout: datetime.timedelta) -> Any:
+    return distributed.ProcessGroupGloo(store, rank, world_size, timeout)
+
+
+def _gather_in_group(group: Any, mine: Any) -> "list[Any]":
+    gathered = [None] * group.size()
+    distributed.all_gather_object(gathered, mine, group)
+    return gathered
+
+
 def _spare_hosted_store() -> None:
     """Has torch's rank 0 not run a server where `tendril run` does: also for `init_process_group`."""
     module = sys.modules["torch.distributed.rendezvous"]  # the package has a function of that name
@@ -94,6 +105,8 @@ def install() -> None:
         rendezvous=_rendezvous,
         create_store=_create_store,
         prefix_store=_prefix_store,
+        process_group=_process_group,
+        gather_in_group=_gather_in_group,
         backward=_autograd.backward,
     )
     module: Any
