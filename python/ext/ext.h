@@ -236,22 +236,33 @@ void future_expect(PyObject *future);
 
 /* ---- unheard.c: failed calls that nobody has asked about ---- */
 
-/* A place in the list of calls that nobody has asked about, a part of a Future; zeroed: it is not in the list. */
+/*
+ * A place in the list of calls that nobody has asked about, a part of a Future or a PyRRef; zeroed: it is not in the list. What the
+ * library completes has a `call`; what a program completes has a text: what is called, and from unheard_fail on how it has failed.
+ */
 struct unheard {
 	struct unheard *next, **link;
 	tdr_future *call; /* counted */
+	char *text;
+	bool failed;
 };
 
 void unheard_add(struct unheard *self, tdr_future *call);
 
+/* False: no memory, and an exception. */
+bool unheard_add_text(struct unheard *self, const char *text);
+
+/* What a program completes has failed. Does nothing outside the list. Calls str(), and keeps no exception of its. */
+void unheard_fail(struct unheard *self, PyObject *exception);
+
 /* Somebody has asked. Does nothing outside the list. */
 void unheard_remove(struct unheard *self);
 
-/* Leaves the list, as the Future does the world; unheard_abandon is to be called with what it returns unless that is NULL. */
-tdr_future *unheard_take(struct unheard *self);
+/* Leaves the list, as what it is a part of does the world; unheard_abandon is to be called with what it returns. */
+struct unheard unheard_take(struct unheard *self);
 
-/* Nobody can ask about the call any more: its failure is counted, now or when it fails. Drops the reference. */
-void unheard_abandon(tdr_future *call);
+/* Nobody can ask about the call any more: its failure is counted, now or when it fails. Drops what is left of it. */
+void unheard_abandon(struct unheard taken);
 int unheard_init(PyObject *module);
 
 /* ---- rref.c ---- */
@@ -341,7 +352,7 @@ extern PyTypeObject *agent_type;
 typedef struct AgentObject {
 	PyObject_HEAD tdr_agent *agent; /* from join to shutdown */
 	PyObject *name;
-	PyObject *store;     /* what it has joined by: it may host what the library's store needs; NULL once it has left */
+	PyObject *store; /* what it has joined by: it may host what the library's store needs; NULL once it has left */
 	PyObject *options;   /* a dict, for when the agent is made */
 	PyObject *prepared;  /* a list of (method, arguments): what has to be done before joining */
 	PyObject *on_member; /* called for members that come and go; NULL: none */

@@ -186,6 +186,8 @@ static bool complete(FutureObject *self, enum future_state state, PyObject *outc
 		PyThread_release_lock(sleeper->lock); /* the sleeper may be gone from here on, but for the GIL */
 	}
 	drop_source(self);
+	if (state == FUTURE_ERROR)
+		unheard_fail(&self->unheard, outcome);
 	return true;
 }
 
@@ -622,6 +624,18 @@ static PyObject *future_set_exception(FutureObject *self, PyObject *exception)
 	return complete_by_hand(self, FUTURE_ERROR, exception);
 }
 
+static PyObject *future_tell_failure(FutureObject *self, PyObject *name)
+{
+	const char *text = PyUnicode_Check(name) ? PyUnicode_AsUTF8(name) : NULL;
+
+	if (self->state != FUTURE_OPEN || self->unheard.link || !PyUnicode_Check(name))
+		return PyErr_Format(PyExc_TypeError,
+		                    "_tell_failure() takes a str, once, and before the future has completed");
+	if (!text || !unheard_add_text(&self->unheard, text))
+		return NULL;
+	Py_RETURN_NONE;
+}
+
 static PyObject *future_heard(FutureObject *self, PyObject *unused)
 {
 	unheard_remove(&self->unheard);
@@ -734,7 +748,8 @@ static int clear_future(FutureObject *self)
 static void dealloc_future(FutureObject *self)
 {
 	PyTypeObject *type = Py_TYPE(self);
-	tdr_future *source, *unheard;
+	struct unheard unheard;
+	tdr_future *source;
 
 	PyObject_GC_UnTrack(self);
 	/* A future may be all that keeps another, in a chain of any length. */
@@ -746,8 +761,7 @@ static void dealloc_future(FutureObject *self)
 	unheard = unheard_take(&self->unheard);
 	type->tp_free(self);
 	Py_DECREF(type);
-	if (unheard)
-		unheard_abandon(unheard);
+	unheard_abandon(unheard);
 	if (source)
 		drop_handle(unref_source, source);
 	Py_TRASHCAN_END;
@@ -779,6 +793,9 @@ static PyMethodDef future_methods[] = {
                "is told, where a coroutine is\ncancelled.\n\nReturns:\n    False where it had completed already.")},
     {"_on_done", (PyCFunction)future_on_done_quickly, METH_O,
      PyDoc_STR("_on_done($self, callback)\n--\n\nadd_done_callback for one that does not block.")},
+    {"_tell_failure", (PyCFunction)future_tell_failure, METH_O,
+     PyDoc_STR("_tell_failure($self, name)\n--\n\nIt stands for a call, of that name: a failure that nobody asks "
+               "about is reported.")},
     {"_heard", (PyCFunction)future_heard, METH_NOARGS,
      PyDoc_STR("_heard($self)\n--\n\nSomebody has asked about the call, by a future of another make.")},
     {"__reduce__", (PyCFunction)future_reduce, METH_NOARGS, NULL},

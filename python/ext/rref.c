@@ -17,6 +17,7 @@
 typedef struct RRefObject {
 	PyObject_HEAD tdr_rref *rref; /* NULL until it is made */
 	tdr_future *creation;         /* of one that rpc.remote() has made here, else NULL */
+	struct unheard unheard;       /* of one, too, until somebody asks for the value or hands the reference on */
 	PyObject *profiling_future;
 	PyObject *dictionary; /* what Python code keeps with it, such as its type once asked for */
 	PyObject *weak_references;
@@ -85,13 +86,35 @@ PyObject *rref_object(tdr_rref *rref)
 	return (PyObject *)self;
 }
 
+/*
+ * What becomes of the value is to be told. An owner knows all of it; others learn without asking only whether the call has reached its
+ * end, not whether its function has raised something there.
+ */
+static void expect(RRefObject *self)
+{
+	tdr_future *outcome = tdr_rref_is_owner(self->rref) ? tdr_rref_fetch(self->rref, TDR_TIMEOUT_NEVER)
+	                                                    : tdr_future_ref(self->creation);
+
+	if (outcome)
+		unheard_add(&self->unheard, outcome);
+	tdr_future_unref(outcome); /* not the last reference: the list has one */
+}
+
 PyObject *rref_object_of_remote(tdr_rref *rref)
 {
-	PyObject *object = rref_object(rref);
+	RRefObject *self = (RRefObject *)rref_object(rref);
 
-	if (object)
-		((RRefObject *)object)->creation = tdr_rref_future(rref);
-	return object;
+	if (!self)
+		return NULL;
+	self->creation = tdr_rref_future(rref);
+	expect(self);
+	return (PyObject *)self;
+}
+
+/* Somebody learns, here or where it goes, what has become of the value. */
+static void heard(RRefObject *self)
+{
+	unheard_remove(&self->unheard);
 }
 
 /* ---- errors ---- */
@@ -160,7 +183,10 @@ tdr_rref *rref_to_send(PyObject *object)
 	tdr_future *value;
 	tdr_status status;
 
-	if (!rref || creation_is_lost(object))
+	if (!rref)
+		return NULL;
+	heard((RRefObject *)object);
+	if (creation_is_lost(object))
 		return NULL;
 	/* A user's is refused by the library; an owner's only says what its value is. */
 	value = tdr_rref_is_owner(rref) ? tdr_rref_fetch(rref, TDR_TIMEOUT_NEVER) : NULL;
@@ -215,6 +241,7 @@ static PyObject *rref_to_here(RRefObject *self, PyObject *args, PyObject *kwargs
 	int64_t timeout_ms;
 	tdr_future *future;
 
+	heard(self);
 	if (!rref || !PyArg_ParseTupleAndKeywords(args, kwargs, "|d:to_here", keywords, &timeout) ||
 	    !timeout_from_python(timeout, &timeout_ms) || creation_is_lost((PyObject *)self))
 		return NULL;
@@ -232,6 +259,7 @@ static PyObject *rref_local_value(RRefObject *self, PyObject *unused)
 	tdr_value *value;
 	tdr_status status;
 
+	heard(self);
 	if (!rref)
 		return NULL;
 	if (tdr_rref_is_owner(rref))
@@ -249,6 +277,7 @@ static PyObject *rref_get_future(RRefObject *self, PyObject *unused)
 	PyObject *object = NULL;
 	tdr_future *future;
 
+	heard(self);
 	if (!rref)
 		return NULL;
 	future = tdr_rref_future(rref);
@@ -314,6 +343,7 @@ static PyObject *rref_get_type(RRefObject *self, PyObject *args, PyObject *kwarg
 
 	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|dp:_get_type", keywords, &timeout, &blocking))
 		return NULL;
+	heard(self);
 	return call_hook("get_type", "(OdO)", self, timeout, blocking ? Py_True : Py_False);
 }
 
@@ -418,13 +448,16 @@ static void dealloc_rref(RRefObject *self)
 	PyTypeObject *type = Py_TYPE(self);
 	tdr_rref *rref = self->rref;
 	tdr_future *creation = self->creation;
+	struct unheard unheard;
 
 	PyObject_GC_UnTrack(self);
 	if (self->weak_references)
 		PyObject_ClearWeakRefs((PyObject *)self);
 	clear_rref(self);
+	unheard = unheard_take(&self->unheard);
 	type->tp_free(self);
 	Py_DECREF(type);
+	unheard_abandon(unheard);
 	if (creation)
 		drop_handle(unref_future, creation);
 	if (rref)

@@ -2,13 +2,15 @@
 /*
  * Failed calls that nobody has asked about.
  *
- * Each asynchronous call is in a list until somebody asks for its outcome: waits for it, looks at it, or adds a callback. What has
- * failed by the time the agent goes, and has never been asked for, is told then: tendril.rpc logs what take_unheard_failures gives.
+ * Each asynchronous call is in a list until somebody asks for its outcome: waits for it, looks at it, adds a callback, or uses or hands
+ * on the reference that it makes. What has failed by the time the agent goes, and has never been asked for, is told then: tendril.rpc
+ * logs what take_unheard_failures gives.
  * The GIL guards the list; a mutex guards the failures of calls whose futures are gone, since those may complete in any thread.
  */
 #include "ext.h"
 
 #include <pthread.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -48,21 +50,24 @@ static void count(const char *text)
 	snprintf(failures.list[failures.length++].text, FAILURE_TEXT_SIZE, "%s", text);
 }
 
+static void note_text(const char *text)
+{
+	pthread_mutex_lock(&failures.lock);
+	count(text);
+	pthread_mutex_unlock(&failures.lock);
+}
+
 /* A call is over. Who cancels one, or leaves the group, knows what becomes of it. Any thread. */
 static void note(tdr_future *call, void *unused)
 {
 	tdr_status status = tdr_future_status(call);
 
-	if (status == TDR_OK || status == TDR_ECANCELED || status == TDR_ESHUTDOWN || status == TDR_EFORKED)
-		return;
-	pthread_mutex_lock(&failures.lock);
-	count(tdr_future_error(call));
-	pthread_mutex_unlock(&failures.lock);
+	if (status != TDR_OK && status != TDR_ECANCELED && status != TDR_ESHUTDOWN && status != TDR_EFORKED)
+		note_text(tdr_future_error(call));
 }
 
-void unheard_add(struct unheard *self, tdr_future *call)
+static void enter(struct unheard *self)
 {
-	self->call = tdr_future_ref(call);
 	self->next = calls;
 	self->link = &calls;
 	if (calls)
@@ -70,17 +75,60 @@ void unheard_add(struct unheard *self, tdr_future *call)
 	calls = self;
 }
 
-tdr_future *unheard_take(struct unheard *self)
+void unheard_add(struct unheard *self, tdr_future *call)
 {
-	tdr_future *call = self->call;
+	self->call = tdr_future_ref(call);
+	enter(self);
+}
 
-	if (!call)
-		return NULL;
-	*self->link = self->next;
-	if (self->next)
-		self->next->link = self->link;
+bool unheard_add_text(struct unheard *self, const char *text)
+{
+	self->text = strdup(text);
+	if (!self->text) {
+		PyErr_NoMemory();
+		return false;
+	}
+	enter(self);
+	return true;
+}
+
+void unheard_fail(struct unheard *self, PyObject *exception)
+{
+	const char *type = Py_TYPE(exception)->tp_name, *told;
+	size_t size = strlen(type);
+	PyObject *message;
+	char *text = NULL;
+
+	if (!self->text || self->failed)
+		return;
+	message = PyObject_Str(exception);
+	told = message ? PyUnicode_AsUTF8(message) : NULL;
+	if (!told)
+		told = "";
+	else if (strncmp(told, type, size) == 0 && told[size] == ':')
+		size = 0; /* those of calls begin with the type */
+	/* Somebody may have asked while str() ran. The first line says it; what may follow is the traceback. */
+	if (self->text && asprintf(&text, "%s: %.*s%s%.*s", self->text, (int)size, type, size > 0 ? ": " : "",
+	                           (int)strcspn(told, "\n"), told) >= 0) {
+		free(self->text);
+		self->text = text;
+	}
+	self->failed = self->text != NULL;
+	PyErr_Clear();
+	Py_XDECREF(message);
+}
+
+struct unheard unheard_take(struct unheard *self)
+{
+	struct unheard taken = *self;
+
+	if (taken.link) {
+		*taken.link = taken.next;
+		if (taken.next)
+			taken.next->link = taken.link;
+	}
 	*self = (struct unheard){.call = NULL};
-	return call;
+	return taken;
 }
 
 static void unref_call(void *call)
@@ -90,37 +138,51 @@ static void unref_call(void *call)
 
 void unheard_remove(struct unheard *self)
 {
-	tdr_future *call = unheard_take(self);
+	struct unheard taken = unheard_take(self);
 
-	if (call)
-		drop_handle(unref_call, call);
+	free(taken.text);
+	if (taken.call)
+		drop_handle(unref_call, taken.call);
 }
 
-void unheard_abandon(tdr_future *call)
+void unheard_abandon(struct unheard taken)
 {
 	/* A child made by fork() has its parent's calls, and nothing to tell of them. */
-	if (failures.process == getpid()) {
-		if (tdr_future_done(call))
-			note(call, NULL);
-		else
-			(void)tdr_future_on_done(call, note, NULL);
-	}
-	drop_handle(unref_call, call);
+	bool ours = failures.process == getpid();
+
+	if (ours && taken.failed)
+		note_text(taken.text);
+	free(taken.text);
+	if (!taken.call)
+		return;
+	if (ours && tdr_future_done(taken.call))
+		note(taken.call, NULL);
+	else if (ours)
+		(void)tdr_future_on_done(taken.call, note, NULL);
+	drop_handle(unref_call, taken.call);
 }
 
 /* Counts those that have failed among the calls that somebody could still ask about. */
 static void gather(void)
 {
-	struct unheard *next;
+	struct unheard *each = calls;
 
-	for (struct unheard *each = calls; each; each = next) {
-		next = each->next;
-		if (tdr_future_done(each->call)) {
-			tdr_future *call = unheard_take(each);
+	while (each) {
+		struct unheard taken;
 
-			note(call, NULL);
-			tdr_future_unref(call); /* its Future has one more */
+		if (!each->failed && !(each->call && tdr_future_done(each->call))) {
+			each = each->next;
+			continue;
 		}
+		taken = unheard_take(each);
+		if (taken.failed)
+			note_text(taken.text);
+		else
+			note(taken.call, NULL);
+		free(taken.text);
+		if (taken.call)
+			drop_handle(unref_call, taken.call);
+		each = calls; /* the GIL may have been let go: there may be others */
 	}
 }
 

@@ -101,6 +101,7 @@ def _invoke_rpc(
         return call(type_future)
 
     result = _hooks.new_future()
+    result._tell_failure(f"{func_name} on worker '{rref.owner_name()}'")
 
     def finish(future: Any) -> None:
         try:

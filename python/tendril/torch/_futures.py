@@ -12,7 +12,7 @@ from typing import Any, Callable
 
 import torch
 
-from tendril import _asyncio
+from tendril import _asyncio, futures
 
 
 class Future(torch.futures.Future):
@@ -21,10 +21,26 @@ class Future(torch.futures.Future):
     _call: Any = None
     """The extension's future of the call; None for one that a program completes."""
 
+    _failure: Any = None
+    """Of one that a program completes for a call: a future of the extension's that fails with it, and is reported."""
+
     def _ask(self) -> None:
         """Somebody wants to know what becomes of the call."""
-        if self._call is not None:
-            self._call._heard()
+        asked = self._failure if self._call is None else self._call
+        if asked is not None:
+            asked._heard()
+
+    def _tell_failure(self, name: str) -> None:
+        """It stands for a call, of that name: a failure that nobody asks about is reported."""
+        failure: Any = futures.Future()
+        failure._tell_failure(name)
+        self._failure = failure
+
+    def set_exception(self, result: Any) -> None:
+        """Completes it with an error, which `wait` raises."""
+        super().set_exception(result)
+        if self._failure is not None:
+            self._failure.set_exception(result)
 
     def wait(self) -> Any:
         """Waits until it has completed; returns its result, or raises its error."""
