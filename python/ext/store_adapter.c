@@ -16,6 +16,9 @@
 
 #define MARKER_SIZE 16
 
+/* How long to wait for the server of a TCPStore of torch's: it was there when that one was made. */
+#define CONNECT_MS 5000
+
 /* How often to look whether a key has come: first so, then twice as long each time. */
 #define LOOK_FIRST_MS 1
 #define LOOK_LAST_MS 32
@@ -576,6 +579,54 @@ static tdr_store *prefix_over(StoreObject *object)
 	return NULL;
 }
 
+/* ---- torch's TCPStore ---- */
+
+/* A connection to its server. */
+struct connecting {
+	char *host;
+	uint16_t port;
+	int64_t timeout_ms; /* of the store, once it is there */
+	tdr_store *store;
+};
+
+static void connecting_work(void *context)
+{
+	struct connecting *connecting = context;
+
+	if (tdr_store_tcp(connecting->host, connecting->port, CONNECT_MS, &connecting->store) == TDR_OK)
+		tdr_store_set_timeout(connecting->store, connecting->timeout_ms);
+}
+
+static void connecting_free(void *context)
+{
+	struct connecting *connecting = context;
+
+	tdr_store_unref(connecting->store);
+	free(connecting->host);
+	free(connecting);
+}
+
+/* NULL: the server does not answer; or an exception, of a signal's handler or for lack of memory. */
+static tdr_store *connect_to(const char *host, uint16_t port, int64_t timeout_ms)
+{
+	struct connecting *connecting = calloc(1, sizeof(*connecting));
+	tdr_store *store;
+
+	if (!connecting || !(connecting->host = strdup(host))) {
+		free(connecting);
+		PyErr_NoMemory();
+		return NULL;
+	}
+	connecting->port = port;
+	connecting->timeout_ms = timeout_ms;
+	if (run_interruptibly(connecting_work, connecting, connecting_free) < 0)
+		return NULL;
+	store = connecting->store;
+	connecting->store = NULL;
+	connecting_free(connecting);
+	return store;
+}
+
 /*
  * A client of our own for a TCPStore of torch's, which sees what that one does and has none of its weaknesses. NULL without an
  * exception: the server does not answer, and the object has to be asked instead.
@@ -595,22 +646,22 @@ static tdr_store *client_of_torch(PyObject *object)
 	}
 	if (host && port && timeout && store_timeout_from_python(timeout, &timeout_ms)) {
 		const char *name = PyUnicode_AsUTF8(host);
-		long number = PyLong_AsLong(port);
+		long number = name ? PyLong_AsLong(port) : -1;
 
-		if (name && number > 0 && number <= UINT16_MAX) {
-			Py_BEGIN_ALLOW_THREADS;
-			if (tdr_store_tcp(name, (uint16_t)number, 5000, &store) == TDR_OK)
-				tdr_store_set_timeout(store, timeout_ms);
-			Py_END_ALLOW_THREADS;
-		}
+		PyErr_Clear();
+		if (number > 0 && number <= UINT16_MAX)
+			store = connect_to(name, (uint16_t)number, timeout_ms);
+	} else {
+		PyErr_Clear();
 	}
-	PyErr_Clear();
 	Py_XDECREF(timeout);
 	Py_XDECREF(port);
 	Py_XDECREF(host);
 	Py_XDECREF(type);
 	return store;
 }
+
+/* ---- any object ---- */
 
 tdr_store *store_from_python(PyObject *object)
 {

@@ -1,8 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Stores of torch.distributed for this package, and the reverse."""
 
+import contextlib
 import datetime
 import gc
+import os
+import queue
+import signal
+import socket
+import subprocess
 import sys
 import threading
 
@@ -99,6 +105,92 @@ def test_exceptions_come_through_torch():
     table = TorchStore(Mine())
     with pytest.raises((LookupError, RuntimeError), match="nothing to add to"):
         distributed.PrefixStore("a", table).add("k", 1)
+
+
+class Relay:
+    """Stands between a store's server and its clients. Once it is `silent`, new ones that ask get no answer."""
+
+    def __init__(self, port):
+        self._server = ("127.0.0.1", port)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self.silent = False
+        self.unanswered = queue.Queue()
+        self._start(self._accept)
+
+    @staticmethod
+    def _start(function, *arguments):
+        threading.Thread(target=function, args=arguments, daemon=True).start()
+
+    def _accept(self):
+        while True:
+            client, _ = self._listener.accept()
+            if self.silent:
+                self._start(self._listen, client)
+                continue
+            server = socket.create_connection(self._server)
+            self._start(self._pump, client, server)
+            self._start(self._pump, server, client)
+
+    def _listen(self, client):
+        if client.recv(1):  # torch's second one, which may be late, says nothing
+            self.unanswered.put(client)
+
+    @staticmethod
+    def _pump(source, target):
+        with contextlib.suppress(OSError):
+            while data := source.recv(4096):
+                target.sendall(data)
+
+
+CONNECTING = """
+import signal, sys
+from torch import distributed
+from tendril import store
+signal.signal(signal.SIGINT, signal.default_int_handler)
+table = distributed.TCPStore("127.0.0.1", int(sys.argv[1]), None, False, wait_for_workers=False)
+print("connected", flush=True)
+sys.stdin.readline()
+try:
+    store.PrefixStore("a", table)
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+sys.stdin.readline()
+"""
+
+
+def interrupted_while_connecting():
+    """Ends by Ctrl-C the wait for a server that does not answer. False: the wait was over before."""
+    server = distributed.TCPStore("127.0.0.1", 0, None, True, wait_for_workers=False)
+    relay = Relay(server.port)
+    process = subprocess.Popen(
+        [sys.executable, "-c", CONNECTING, str(relay.port)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+    )
+    try:
+        assert process.stdout.readline() == "connected\n"
+        relay.silent = True
+        process.stdin.write("\n")
+        process.stdin.flush()
+        with relay.unanswered.get(timeout=60) as connection:
+            process.send_signal(signal.SIGINT)
+            assert process.stdout.readline() == "interrupted\n"
+            connection.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                while connection.recv(4096):
+                    pass
+                return False  # the connection has been given up
+            return True
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_signal_ends_connecting():
+    assert any(interrupted_while_connecting() for _ in range(5))
 
 
 def gloo(rank, world_size, url, kind, port):
