@@ -6,6 +6,9 @@
 
 #include <string.h>
 
+/* How many prefix stores may stand on each other: what is done with them, freeing them included, is done by each in turn. */
+#define PREFIXES_MAX 100
+
 static PyTypeObject *hash_type, *file_type, *prefix_type;
 
 /* Puts a store of the library's into an object, in place of the one that an earlier __init__ has put there. */
@@ -71,6 +74,23 @@ static PyObject *get_place(StoreObject *self, void *unused)
 
 /* ---- prefixes ---- */
 
+/* False: RecursionError. */
+static bool may_stand_on(PyObject *below)
+{
+	for (int count = 1; below && PyObject_TypeCheck(below, store_type); count++) {
+		if (count > PREFIXES_MAX) {
+			PyErr_Format(
+			    PyExc_RecursionError,
+			    "more than %d PrefixStores cannot stand on each other: put the prefixes into one, with "
+			    "'/' between them",
+			    PREFIXES_MAX);
+			return false;
+		}
+		below = ((StoreObject *)below)->below;
+	}
+	return true;
+}
+
 static int prefix_init(StoreObject *self, PyObject *args, PyObject *kwargs)
 {
 	static char *keywords[] = {"prefix", "store", NULL};
@@ -93,7 +113,7 @@ static int prefix_init(StoreObject *self, PyObject *args, PyObject *kwargs)
 		return -1;
 	}
 	/* Also where it is not native, to see whether it is a store at all. */
-	native = store_from_python(below);
+	native = may_stand_on(below) ? store_from_python(below) : NULL;
 	if (!native)
 		return -1;
 	if (!store_is_native(below)) {
@@ -164,7 +184,7 @@ static PyType_Slot prefix_slots[] = {
     {Py_tp_doc, (void *)PyDoc_STR("PrefixStore(prefix, store)\n--\n\nA view of a store in which every key has "
                                   "\"PREFIX/\" before it.\n\nArgs:\n    prefix: a str.\n    store: one of this module, "
                                   "of torch.distributed, or any object with the methods of Store. It has the "
-                                  "timeout.")},
+                                  "timeout.\n\nRaises:\n    RecursionError: more than 100 stand on each other.")},
     {Py_tp_init, (void *)prefix_init},
     {Py_tp_dealloc, (void *)store_dealloc},
     {Py_tp_traverse, (void *)store_traverse},

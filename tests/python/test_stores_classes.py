@@ -254,6 +254,18 @@ def test_prefixes_nest():
     assert outer.num_keys() == bottom.num_keys() == 1
 
 
+@pytest.mark.parametrize("make", [store.HashStore, OwnStore])
+def test_prefixes_do_not_nest_without_end(make):
+    bottom = make()
+    table = bottom
+    for _ in range(100):
+        table = store.PrefixStore("p", table)
+    table.set("key", "value")
+    assert bottom.get("p/" * 100 + "key") == b"value"
+    with pytest.raises(RecursionError, match="more than 100 PrefixStores"):
+        store.PrefixStore("p", table)
+
+
 def test_prefix_over_what_is_no_store():
     for other in (None, 5, object(), "store", store.Store()):
         with pytest.raises(TypeError, match="a store has the methods"):
