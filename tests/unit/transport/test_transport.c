@@ -687,8 +687,14 @@ static void test_close_inside_event(void **state)
 
 	place->handle = close_at_three;
 	end_open(&client, place, NULL);
-	for (uint64_t i = 1; i <= 10; i++)
-		end_send(&client, i, "x", 1);
+	for (uint64_t i = 1; i <= 10; i++) {
+		struct message message = {
+		    .type = MESSAGE_CALL, .call_id = i, .body = (const uint8_t *)"x", .body_size = 1};
+		tdr_status status = lane_send(client.lane, &message);
+
+		/* The other end closes after three, perhaps before we have sent them all. */
+		assert_true(status == TDR_OK || (status == TDR_EIO && i > 3));
+	}
 	end_finish(&client);
 	assert_int_equal(client.status, TDR_EIO);
 	assert_int_equal(client.messages, 3);
