@@ -150,8 +150,9 @@ def test_arguments(agent, seed, capsys):
     maker = Maker(loaded, seed)
     good = 0
     for i in range(ROUNDS):
-        one = (ctypes.c_void_p * 1)(maker.value())
-        args = loaded.tdr_tuple(ctypes.c_size_t(1), one) if i % 3 else maker.container(0)
+        args = maker.container(0)
+        if i % 3:
+            args = loaded.tdr_tuple(ctypes.c_size_t(1), (ctypes.c_void_p * 1)(args))
         kwargs = maker.mapping(0, loaded) if i % 5 == 0 else None
         good += call(loaded, agent, args, kwargs) == 0
     assert 0 < good < ROUNDS
