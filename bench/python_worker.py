@@ -2,11 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Calls from Python to Python, by Tendril or by its peer: all but what is imported is the same.
 
-    python_worker.py PACKAGE PORT RANK
+    python_worker.py PACKAGE[:tcp] PORT RANK
 
 PACKAGE is tendril.rpc or torch.distributed.rpc. One of two workers; both meet at PORT of 127.0.0.1, and have the
-options that their package chooses where nothing is said. Writes "ready" once it has joined. Rank 0 then answers
-commands, one a line, with one number each, and rank 1 serves until rank 0 has left:
+options that their package chooses where nothing is said; with ":tcp", all goes over tcp. Writes "ready" once it has
+joined. Rank 0 then answers commands, one a line, with one number each, and rank 1 serves until rank 0 has left:
 
     call COUNT                  microseconds, median of COUNT calls without arguments
     add COUNT                   the same of a call with two ints that returns their sum
@@ -19,7 +19,8 @@ import statistics
 import sys
 import time
 
-rpc = importlib.import_module(sys.argv[1])
+package, _, way = sys.argv[1].partition(":")
+rpc = importlib.import_module(package)
 
 
 def nothing():
@@ -72,7 +73,8 @@ COMMANDS = {"call": measure_call, "add": measure_add, "pipelined": measure_pipel
 
 def main():
     port, rank = int(sys.argv[2]), int(sys.argv[3])
-    options = rpc.TensorPipeRpcBackendOptions(init_method=f"tcp://127.0.0.1:{port}")
+    ways = {"_transports": ["uv"], "_channels": ["basic"]} if way == "tcp" else {}
+    options = rpc.TensorPipeRpcBackendOptions(init_method=f"tcp://127.0.0.1:{port}", **ways)
     rpc.init_rpc(f"worker{rank}", rank=rank, world_size=2, rpc_backend_options=options)
     print("ready", flush=True)
     while rank == 0 and (words := sys.stdin.readline().split()):
