@@ -163,8 +163,7 @@ enum preparation {
 	PREPARE_REGISTER_NAMES,
 };
 
-/* Drops a counted reference to an agent, which may have ended meanwhile; takes NULL. */
-static void drop_agent(tdr_agent *agent)
+void agent_drop(tdr_agent *agent)
 {
 	Py_BEGIN_ALLOW_THREADS;
 	tdr_agent_unref(agent);
@@ -181,7 +180,7 @@ static PyObject *prepare(AgentObject *self, enum preparation which, PyObject *ar
 		tdr_agent *agent = tdr_agent_ref(agent_of(self)); /* the arguments may run Python code */
 		bool good = agent && preparations[which](agent, args);
 
-		drop_agent(agent);
+		agent_drop(agent);
 		return good ? Py_NewRef(Py_None) : NULL;
 	}
 	entry = Py_BuildValue("(iO)", (int)which, args);
@@ -224,6 +223,16 @@ static PyObject *agent_devices(AgentObject *self, PyObject *unused)
 	tdr_agent *agent = agent_of(self);
 
 	return agent ? devices_get(agent) : NULL;
+}
+
+static PyObject *agent_on_member(AgentObject *self, PyObject *callback)
+{
+	if (self->agent || self->left)
+		return PyErr_Format(PyExc_RuntimeError, "on_member() has to be called before joining");
+	if (!PyCallable_Check(callback))
+		return PyErr_Format(PyExc_TypeError, "on_member(): %R cannot be called", callback);
+	Py_XSETREF(self->on_member, Py_NewRef(callback));
+	Py_RETURN_NONE;
 }
 
 /* ---- joining ---- */
@@ -283,7 +292,7 @@ static tdr_agent *make_agent(AgentObject *self, tdr_agent_options *with)
 	return agent;
 fail:
 	engines_may_end();
-	drop_agent(agent);
+	agent_drop(agent);
 	return NULL;
 }
 
@@ -492,212 +501,7 @@ static PyObject *agent_abort(AgentObject *self, PyObject *unused)
 	return leave(self, false, TDR_TIMEOUT_DEFAULT);
 }
 
-/* ---- workers ---- */
-
-static PyObject *agent_worker_info(AgentObject *self, PyObject *args, PyObject *kwargs)
-{
-	static char *keywords[] = {"name_or_id", NULL};
-	tdr_agent *agent = agent_of(self);
-	PyObject *which = Py_None;
-	tdr_status status = TDR_OK;
-	tdr_worker worker;
-
-	if (!agent || !PyArg_ParseTupleAndKeywords(args, kwargs, "|O:worker_info", keywords, &which))
-		return NULL;
-	if (which == Py_None) {
-		worker = tdr_agent_worker(agent);
-	} else if (PyUnicode_Check(which)) {
-		const char *name = PyUnicode_AsUTF8(which);
-
-		if (!name)
-			return NULL;
-		status = tdr_worker_by_name(agent, name, &worker);
-	} else if (PyLong_Check(which)) {
-		long id = PyLong_AsLong(which);
-
-		if ((id == -1 && PyErr_Occurred()) || id < 0 || id > INT16_MAX) {
-			PyErr_Clear();
-			return PyErr_Format(PyExc_TypeError,
-			                    "worker_info(): incompatible function arguments: an id is in [0, %d], "
-			                    "not %S",
-			                    INT16_MAX, which);
-		}
-		status = tdr_worker_by_id(agent, (uint32_t)id, &worker);
-	} else {
-		return PyErr_Format(PyExc_TypeError,
-		                    "worker_info(): incompatible function arguments: a name or an id, not %R", which);
-	}
-	return status == TDR_OK ? worker_object(&worker) : raise_last(status);
-}
-
-static PyObject *agent_worker_infos(AgentObject *self, PyObject *unused)
-{
-	tdr_agent *agent = tdr_agent_ref(agent_of(self)); /* making objects may run Python code */
-	PyObject *list = agent ? PyList_New(0) : NULL;
-	tdr_worker worker;
-
-	for (size_t i = 0; list && tdr_worker_at(agent, i, &worker) == TDR_OK; i++) {
-		PyObject *info = worker_object(&worker);
-
-		if (!info || PyList_Append(list, info) < 0)
-			Py_CLEAR(list);
-		Py_XDECREF(info);
-	}
-	drop_agent(agent);
-	return list;
-}
-
-static PyObject *agent_on_member(AgentObject *self, PyObject *callback)
-{
-	if (self->agent || self->left)
-		return PyErr_Format(PyExc_RuntimeError, "on_member() has to be called before joining");
-	if (!PyCallable_Check(callback))
-		return PyErr_Format(PyExc_TypeError, "on_member(): %R cannot be called", callback);
-	Py_XSETREF(self->on_member, Py_NewRef(callback));
-	Py_RETURN_NONE;
-}
-
-/* ---- collectives ---- */
-
-static void run_barrier(struct operation *operation)
-{
-	operation->status = tdr_barrier(operation->agent, operation->nnames, (const char *const *)operation->names,
-	                                operation->timeout_ms);
-}
-
-static void run_all_gather(struct operation *operation)
-{
-	tdr_value *mine = operation->value;
-
-	operation->value = NULL;
-	operation->status =
-	    tdr_all_gather(operation->agent, mine, operation->nnames, (const char *const *)operation->names,
-	                   operation->timeout_ms, &operation->value);
-}
-
-static PyObject *agent_barrier(AgentObject *self, PyObject *args, PyObject *kwargs)
-{
-	static char *keywords[] = {"names", "timeout", NULL};
-	struct operation *operation;
-	PyObject *names = NULL;
-	double timeout = -1.0;
-	int64_t timeout_ms;
-
-	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|Od:barrier", keywords, &names, &timeout) ||
-	    !timeout_from_python(timeout, &timeout_ms) || !agent_of(self))
-		return NULL;
-	operation = operation_new(self->agent, run_barrier);
-	if (!operation)
-		return NULL;
-	operation->timeout_ms = timeout_ms;
-	if (!operation_take_names(operation, names)) {
-		operation_free(operation);
-		return NULL;
-	}
-	if (operation_wait(operation) <= 0)
-		return NULL;
-	operation_free(operation);
-	Py_RETURN_NONE;
-}
-
-static PyObject *agent_all_gather(AgentObject *self, PyObject *args, PyObject *kwargs)
-{
-	static char *keywords[] = {"value", "names", "timeout", NULL};
-	PyObject *object, *names = NULL, *result;
-	struct operation *operation;
-	double timeout = -1.0;
-	int64_t timeout_ms;
-
-	if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|Od:all_gather", keywords, &object, &names, &timeout) ||
-	    !timeout_from_python(timeout, &timeout_ms) || !agent_of(self))
-		return NULL;
-	operation = operation_new(self->agent, run_all_gather);
-	if (!operation)
-		return NULL;
-	operation->timeout_ms = timeout_ms;
-	operation->value = value_of_object(object);
-	if (!operation->value || !operation_take_names(operation, names)) {
-		operation_free(operation);
-		return NULL;
-	}
-	if (operation_wait(operation) <= 0)
-		return NULL;
-	result = python_from_value(operation->value);
-	operation_free(operation);
-	return result;
-}
-
-/* ---- references and insight ---- */
-
-static void run_delete_all(struct operation *operation)
-{
-	operation->status = tdr_rref_delete_all(operation->agent, operation->timeout_ms);
-}
-
-static PyObject *agent_delete_all_rrefs(AgentObject *self, PyObject *args)
-{
-	struct operation *operation;
-	double timeout = -1.0;
-	int64_t timeout_ms;
-
-	if (!PyArg_ParseTuple(args, "|d:delete_all_rrefs", &timeout) || !timeout_from_python(timeout, &timeout_ms) ||
-	    !agent_of(self))
-		return NULL;
-	operation = operation_new(self->agent, run_delete_all);
-	if (!operation)
-		return NULL;
-	operation->timeout_ms = timeout_ms;
-	if (operation_wait(operation) <= 0)
-		return NULL;
-	operation_free(operation);
-	Py_RETURN_NONE;
-}
-
-/* What one of the functions that describe an agent gives. */
-static PyObject *described(AgentObject *self, tdr_status (*describe)(tdr_agent *agent, tdr_value **ret_value))
-{
-	tdr_agent *agent = agent_of(self);
-	tdr_value *value = NULL;
-	tdr_status status;
-	PyObject *object;
-
-	if (!agent)
-		return NULL;
-	tdr_agent_ref(agent);
-	Py_BEGIN_ALLOW_THREADS;
-	status = describe(agent, &value);
-	tdr_agent_unref(agent);
-	Py_END_ALLOW_THREADS;
-	if (status != TDR_OK)
-		return raise_last(status);
-	object = python_from_value(value);
-	tdr_value_unref(value);
-	return object;
-}
-
-static PyObject *agent_debug_info(AgentObject *self, PyObject *unused)
-{
-	PyObject *info = described(self, tdr_debug_info);
-
-	if (info && !add_gil_wait(info))
-		Py_CLEAR(info);
-	return info;
-}
-
-static PyObject *agent_rref_leaks(AgentObject *self, PyObject *unused)
-{
-	return described(self, tdr_rref_leaks);
-}
-
-static PyObject *agent_rref_list(AgentObject *self, PyObject *unused)
-{
-	return described(self, tdr_rref_list);
-}
-
-static PyObject *agent_dump(AgentObject *self, PyObject *unused)
-{
-	return described(self, tdr_dump);
-}
+/* ---- what is known of it ---- */
 
 static PyObject *agent_get_name(AgentObject *self, void *unused)
 {

@@ -370,6 +370,9 @@ AgentObject *agent_current_or_none(void);
 
 /* The library's agent, or NULL with RuntimeError where it is shut down. Borrowed. */
 tdr_agent *agent_of(AgentObject *self);
+
+/* Drops a counted reference to an agent, which may have ended meanwhile; takes NULL. */
+void agent_drop(tdr_agent *agent);
 int agent_init(PyObject *module);
 
 /* Something that waits for others, in whatever thread it runs; see operation.c. */
@@ -432,6 +435,17 @@ PyObject *devices_get(tdr_agent *agent);
 
 /* A future of the kind that calls return (see set_future_factory), which completes as `future` (borrowed) does. */
 PyObject *future_of_call(tdr_future *future, enum error_style style);
+
+/* agent_group.c: methods of Agent. */
+PyObject *agent_worker_info(AgentObject *self, PyObject *args, PyObject *kwargs);
+PyObject *agent_worker_infos(AgentObject *self, PyObject *unused);
+PyObject *agent_barrier(AgentObject *self, PyObject *args, PyObject *kwargs);
+PyObject *agent_all_gather(AgentObject *self, PyObject *args, PyObject *kwargs);
+PyObject *agent_delete_all_rrefs(AgentObject *self, PyObject *args);
+PyObject *agent_debug_info(AgentObject *self, PyObject *unused);
+PyObject *agent_rref_leaks(AgentObject *self, PyObject *unused);
+PyObject *agent_rref_list(AgentObject *self, PyObject *unused);
+PyObject *agent_dump(AgentObject *self, PyObject *unused);
 
 /* Methods of Agent. */
 PyObject *agent_call(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *keywords);
