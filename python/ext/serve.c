@@ -360,6 +360,23 @@ static bool unpickle_call(tdr_call *call, PyObject **ret_callable, PyObject **re
 	return *ret_args;
 }
 
+/*
+ * Runs what was `found`, or fails with the exception for which it was not; drops all three, any of which may be NULL, and leaves
+ * Python.
+ */
+static tdr_status run_and_leave(tdr_call *call, tdr_agent *agent, bool found, PyObject *target[3],
+                                PyGILState_STATE state)
+{
+	tdr_worker self = tdr_agent_worker(agent);
+	tdr_status status = found ? call_python(call, agent, target[0], target[1], target[2], value_of_object)
+	                          : fail_with_exception(call, self);
+
+	for (size_t i = 0; i < 3; i++)
+		Py_XDECREF(target[i]);
+	python_leave(state);
+	return status;
+}
+
 /* python::*(...) */
 static tdr_status serve(tdr_call *call, void *context)
 {
@@ -367,7 +384,6 @@ static tdr_status serve(tdr_call *call, void *context)
 	PyObject *callable = NULL, *args = NULL, *kwargs = NULL;
 	tdr_worker self = tdr_agent_worker(context);
 	PyGILState_STATE state;
-	tdr_status status;
 	bool found;
 
 	if (!python_enter(&state))
@@ -378,13 +394,7 @@ static tdr_status serve(tdr_call *call, void *context)
 		callable = callable_of_name(name);
 		found = callable && arguments_to_python(tdr_arg(call, 0), tdr_arg(call, 1), &args, &kwargs);
 	}
-	status = found ? call_python(call, context, callable, args, kwargs, value_of_object)
-	               : fail_with_exception(call, self);
-	Py_XDECREF(callable);
-	Py_XDECREF(args);
-	Py_XDECREF(kwargs);
-	python_leave(state);
-	return status;
+	return run_and_leave(call, context, found, (PyObject *[]){callable, args, kwargs}, state);
 }
 
 /* ---- callables under schemas of their own ---- */
@@ -478,20 +488,13 @@ static tdr_status serve_resolved(tdr_call *call, void *context)
 	PyObject *callable, *args = NULL, *kwargs = NULL;
 	tdr_worker self = tdr_agent_worker(registered->agent);
 	PyGILState_STATE state;
-	tdr_status status;
 	bool found;
 
 	if (!python_enter(&state))
 		return tdr_fail(call, TDR_ESHUTDOWN, "the Python interpreter of worker '%s' is going down", self.name);
 	callable = PyObject_CallFunction(registered->callable, "s", tdr_call_function_name(call));
 	found = callable && arguments_to_python(tdr_arg(call, 0), tdr_arg(call, 1), &args, &kwargs);
-	status = found ? call_python(call, registered->agent, callable, args, kwargs, value_of_object)
-	               : fail_with_exception(call, self);
-	Py_XDECREF(callable);
-	Py_XDECREF(args);
-	Py_XDECREF(kwargs);
-	python_leave(state);
-	return status;
+	return run_and_leave(call, registered->agent, found, (PyObject *[]){callable, args, kwargs}, state);
 }
 
 /* Adds to `prefixes`, unless it is there. */
