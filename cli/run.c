@@ -3,7 +3,6 @@
 #include "run.h"
 
 #include "command.h"
-#include "host.h"
 #include "message.h"
 
 #include <errno.h>
@@ -255,7 +254,7 @@ static bool host_store(struct run_plan *plan, tdr_store_server **ret_server)
 		return false;
 	}
 	plan->master_port = tdr_store_server_port(*ret_server);
-	if (!host_is_loopback(plan->master_host))
+	if (!tdr_host_is_loopback(plan->master_host))
 		NOTE(plan,
 		     "run: whoever reaches %s can read and change the store: it asks for no proof of who they are",
 		     plan->master_host);

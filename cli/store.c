@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* tendril store: hosts a store until it is told to end. */
 #include "command.h"
-#include "host.h"
 #include "message.h"
 
 #include <errno.h>
@@ -45,8 +44,9 @@ static int serve(const char *host, uint16_t port, bool print_port)
 		message("store: %s", tdr_last_error());
 		return EXIT_TROUBLE;
 	}
-	host_join(host, tdr_store_server_port(server), address, sizeof(address));
-	if (!host_is_loopback(host))
+	snprintf(address, sizeof(address), strchr(host, ':') ? "[%s]:%u" : "%s:%u", host,
+	         tdr_store_server_port(server));
+	if (!tdr_host_is_loopback(host))
 		message("store: whoever reaches %s can read and change it: it asks for no proof of who they are",
 		        address);
 	if (print_port)

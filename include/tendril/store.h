@@ -146,6 +146,12 @@ TDR_API void tdr_store_server_options_init(tdr_store_server_options *options);
 TDR_API TDR_MUST_USE tdr_status tdr_store_server_open(const tdr_store_server_options *options,
                                                       tdr_store_server **ret_server);
 
+/*
+ * Whether all that a host's name or number stands for is on this machine's loopback: then a server whose clients are told to come
+ * there need listen nowhere else. What cannot be found is not. Looking it up may take seconds.
+ */
+TDR_API bool tdr_host_is_loopback(const char *host);
+
 /* The port it listens on. */
 TDR_API uint16_t tdr_store_server_port(const tdr_store_server *server);
 

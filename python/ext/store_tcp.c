@@ -6,7 +6,6 @@
  */
 #include "store.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <netdb.h>
 #include <stdatomic.h>
@@ -112,32 +111,6 @@ static void opening_unref(void *context)
 	free(opening);
 }
 
-static bool is_loopback(const struct sockaddr *address)
-{
-	const struct in6_addr *six = &((const struct sockaddr_in6 *)(const void *)address)->sin6_addr;
-
-	if (address->sa_family == AF_INET)
-		return ntohl(((const struct sockaddr_in *)(const void *)address)->sin_addr.s_addr) >> 24 ==
-		       IN_LOOPBACKNET;
-	return address->sa_family == AF_INET6 &&
-	       (IN6_IS_ADDR_LOOPBACK(six) || (IN6_IS_ADDR_V4MAPPED(six) && six->s6_addr[12] == IN_LOOPBACKNET));
-}
-
-/* Whether all that the name stands for is this machine alone: then nobody else need reach the server. */
-static bool names_loopback(const char *host)
-{
-	struct addrinfo hints = {.ai_socktype = SOCK_STREAM};
-	struct addrinfo *found;
-	bool loopback = true;
-
-	if (getaddrinfo(host, NULL, &hints, &found) != 0)
-		return false;
-	for (const struct addrinfo *each = found; each; each = each->ai_next)
-		loopback = loopback && is_loopback(each->ai_addr);
-	freeaddrinfo(found);
-	return loopback;
-}
-
 static tdr_status open_server(struct opening *opening)
 {
 	tdr_store_server_options options;
@@ -145,7 +118,7 @@ static tdr_status open_server(struct opening *opening)
 
 	tdr_store_server_options_init(&options);
 	options.port = opening->port;
-	options.host = names_loopback(opening->host) ? opening->host : "::";
+	options.host = tdr_host_is_loopback(opening->host) ? opening->host : "::";
 	status = tdr_store_server_open(&options, &opening->server);
 	if (status == TDR_OK)
 		opening->port = tdr_store_server_port(opening->server);

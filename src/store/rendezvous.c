@@ -8,10 +8,10 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/macros.h"
+#include "store/loopback.h"
 #include "store/store_internal.h"
 #include "store/tcp_store.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <limits.h>
@@ -241,31 +241,15 @@ static tdr_status find_address(struct request *request)
 
 /* ---- stores ---- */
 
-static bool is_loopback(const struct sockaddr *address)
-{
-	const struct in6_addr *six = &((const struct sockaddr_in6 *)(const void *)address)->sin6_addr;
-
-	if (address->sa_family == AF_INET)
-		return ntohl(((const struct sockaddr_in *)(const void *)address)->sin_addr.s_addr) >> 24 ==
-		       IN_LOOPBACKNET;
-	return address->sa_family == AF_INET6 &&
-	       (IN6_IS_ADDR_LOOPBACK(six) || (IN6_IS_ADDR_V4MAPPED(six) && six->s6_addr[12] == IN_LOOPBACKNET));
-}
-
 /* Where to listen: only on this machine where the others are told to come to an address of loopback. */
 static tdr_status choose_listening(const struct request *request, const char **ret_host)
 {
-	struct addrinfo hints = {.ai_socktype = SOCK_STREAM};
-	struct addrinfo *found;
-	bool loopback = true;
-	int code = getaddrinfo(request->host, NULL, &hints, &found);
+	bool loopback;
+	int code = loopback_look_up(request->host, &loopback);
 
 	if (code != 0)
 		return fail(request, TDR_EINVAL, "the address '%s' of rank 0 cannot be found: %s", request->host,
 		            gai_strerror(code));
-	for (const struct addrinfo *each = found; each; each = each->ai_next)
-		loopback = loopback && is_loopback(each->ai_addr);
-	freeaddrinfo(found);
 	*ret_host = loopback ? request->host : "::";
 	return TDR_OK;
 }

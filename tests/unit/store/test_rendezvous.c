@@ -360,14 +360,35 @@ static void rank_0_may_come_late(void **state)
 	port_release(&port);
 }
 
+static void hosts_of_this_machine_are_told(void **state)
+{
+	static const char *const here[] = {"127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1", "localhost"};
+	static const char *const elsewhere[] = {
+	    "0.0.0.0", "::", "192.0.2.1", "2001:db8::1", "::ffff:192.0.2.1", "no.such.host.invalid", ""};
+
+	for (size_t i = 0; i < COUNT_OF(here); i++)
+		assert_true(tdr_host_is_loopback(here[i]));
+	for (size_t i = 0; i < COUNT_OF(elsewhere); i++)
+		assert_false(tdr_host_is_loopback(elsewhere[i]));
+}
+
 int main(void)
 {
 #define TEST(function) cmocka_unit_test_setup_teardown(function, setup, teardown)
 	const struct CMUnitTest tests[] = {
-	    TEST(schemes_are_known),         TEST(environment_must_be_whole), TEST(addresses_must_be_whole),
-	    TEST(files_must_be_whole),       TEST(files_join_members),        TEST(rank_0_hosts),
-	    TEST(environment_joins_members), TEST(loopback_stays_loopback),   TEST(ipv6_literals_are_read),
-	    TEST(torchruns_agent_hosts),     TEST(somebody_else_hosts),       TEST(rank_0_may_come_late),
+	    TEST(hosts_of_this_machine_are_told),
+	    TEST(schemes_are_known),
+	    TEST(environment_must_be_whole),
+	    TEST(addresses_must_be_whole),
+	    TEST(files_must_be_whole),
+	    TEST(files_join_members),
+	    TEST(rank_0_hosts),
+	    TEST(environment_joins_members),
+	    TEST(loopback_stays_loopback),
+	    TEST(ipv6_literals_are_read),
+	    TEST(torchruns_agent_hosts),
+	    TEST(somebody_else_hosts),
+	    TEST(rank_0_may_come_late),
 	};
 
 	return cmocka_run_group_tests_name("rendezvous", tests, NULL, NULL);
